@@ -1,0 +1,302 @@
+"""Everything labkit raises on purpose.
+
+::
+
+    LabkitError
+    ├── ParameterError              (ValueError)
+    │   ├── UnknownParameterError   (KeyError)
+    │   └── UnhashableParameterError (TypeError)
+    ├── SeriesError                 (ValueError)
+    ├── ExperimentError             (TypeError)
+    ├── DesignException             (epyc.DesignException, ValueError)
+    ├── NotebookError
+    │   ├── UnknownNotebookError    (FileNotFoundError)
+    │   ├── NotebookFormatError     (ValueError)
+    │   ├── NotebookVersionException (epyc.NotebookVersionException)
+    │   ├── NotebookInUseError      (BlockingIOError)
+    │   ├── LabNotebookLockedException (epyc.LabNotebookLockedException)
+    │   ├── UnknownResultSetError   (KeyError)
+    │   ├── ResultSetLockedException (epyc.ResultSetLockedException)
+    │   ├── ResultsStructureException (epyc.ResultsStructureException)
+    │   ├── PendingResultException  (epyc.PendingResultException, KeyError)
+    │   └── UnstorableValueError    (TypeError)
+    ├── CancelledException          (epyc.CancelledException)
+    └── ClusterError                (RuntimeError)
+        ├── ClusterStartError       (TimeoutError)
+        └── EngineLostError
+
+Each also inherits the built-in exception that it means, and where epyc has
+one of that name, epyc's: an ``except`` written for either catches ours. All
+can be pickled, so they travel from an engine to the lab as they are.
+
+Warnings: :class:`SourceChangedWarning` (UserWarning).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import epyc
+
+__all__ = [
+    "CancelledException",
+    "ClusterError",
+    "ClusterStartError",
+    "DesignException",
+    "EngineLostError",
+    "ExperimentError",
+    "LabNotebookLockedException",
+    "LabkitError",
+    "NotebookError",
+    "NotebookFormatError",
+    "NotebookInUseError",
+    "NotebookVersionException",
+    "ParameterError",
+    "PendingResultException",
+    "ResultSetLockedException",
+    "ResultsStructureException",
+    "SeriesError",
+    "SourceChangedWarning",
+    "UnhashableParameterError",
+    "UnknownNotebookError",
+    "UnknownParameterError",
+    "UnknownResultSetError",
+    "UnstorableValueError",
+    "suggestion",
+]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Say which known names there are, and which of them was probably meant.
+
+    Parameters
+    ----------
+    name : str
+        The name that is not known.
+    known : iterable of str
+        The names that are.
+
+    Returns
+    -------
+    str
+        Empty when nothing is known, so that it can end any message.
+
+    Examples
+    --------
+    >>> suggestion("wndow", ["window", "segment"])
+    '; did you mean window? Known: segment, window'
+    """
+    names = sorted(str(k) for k in known)
+    if not names:
+        return ""
+    close = difflib.get_close_matches(name, names, n=1)
+    meant = f"; did you mean {close[0]}? " if close else ". "
+    return f"{meant}Known: {', '.join(names)}"
+
+
+class LabkitError(Exception):
+    """The root of labkit's errors."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its message: a remedy should read as text
+        return str(self.args[0]) if len(self.args) == 1 else super().__str__()
+
+
+class ParameterError(LabkitError, ValueError):
+    """A parameter or its range that cannot be used."""
+
+
+class UnknownParameterError(ParameterError, KeyError):
+    """A parameter that nobody declared or set."""
+
+
+class UnhashableParameterError(ParameterError, TypeError):
+    """A parameter value that has no canonical form, so that its point has no key."""
+
+
+class SeriesError(LabkitError, ValueError):
+    """A series or a window of which no matrix profile can be computed."""
+
+
+class ExperimentError(LabkitError, TypeError):
+    """An experiment that cannot be run: not importable, not picklable, or without a results dict."""
+
+
+class SourceChangedWarning(UserWarning):
+    """The source of an experiment differs from that of earlier outcomes of the same version."""
+
+
+class DesignException(LabkitError, epyc.DesignException, ValueError):
+    """Parameter ranges that do not fit the design."""
+
+    def __init__(self, msg: str) -> None:
+        # not epyc's constructor: it puts a prefix before each message, twice when unpickled
+        Exception.__init__(self, msg)
+
+
+class NotebookError(LabkitError):
+    """Something is wrong with a notebook."""
+
+
+class UnknownNotebookError(NotebookError, FileNotFoundError):
+    """There is no notebook of that name."""
+
+
+class NotebookFormatError(NotebookError, ValueError):
+    """A file that is not a notebook of the expected format."""
+
+
+class NotebookVersionException(NotebookError, epyc.NotebookVersionException):
+    """A notebook written by a newer labkit, or an unknown version of epyc's format.
+
+    Parameters
+    ----------
+    expected, actual : str
+        The newest version that this labkit reads, and that of the file.
+    name : str, optional
+        The file.
+    """
+
+    def __init__(self, expected: str, actual: str, name: str = "") -> None:
+        where = f" of {name}" if name else ""
+        remedy = "; upgrade labkit to read it" if name else ""
+        Exception.__init__(
+            self, f"Expected notebook version {expected}, got version {actual}{where}{remedy}"
+        )
+        self._expected = expected
+        self._actual = actual
+        self._name = name
+
+    def actualVersion(self) -> str:
+        """Return the version of the file."""
+        return self._actual
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._expected, self._actual, self._name)
+
+
+class NotebookInUseError(NotebookError, BlockingIOError):
+    """Another process writes this notebook.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's file.
+    host, pid, since : str, int, str
+        Who holds it: host name, process id, and from when (ISO 8601).
+    """
+
+    def __init__(self, name: str, host: str, pid: int, since: str) -> None:
+        Exception.__init__(
+            self,
+            f"{name} is being written by process {pid} on {host} since {since}: "
+            "wait until it has finished or stop it. Reading needs no lock.",
+        )
+        self.name, self.host, self.pid, self.since = name, host, pid, since
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.host, self.pid, self.since)
+
+
+class LabNotebookLockedException(NotebookError, epyc.LabNotebookLockedException):
+    """A notebook that was finished cannot be written any more."""
+
+    def __init__(self, name: str = "") -> None:
+        Exception.__init__(
+            self, f"Lab notebook {name} is finished and locked; use another notebook".replace("  ", " ")
+        )
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._name,)
+
+
+class UnknownResultSetError(NotebookError, KeyError):
+    """The notebook has no result set of that tag."""
+
+
+class ResultSetLockedException(NotebookError, epyc.ResultSetLockedException):
+    """A result set that was finished takes no more results."""
+
+    def __init__(self, tag: str = "") -> None:
+        named = f"Result set {tag}" if tag else "Result set"
+        Exception.__init__(self, f"{named} is finished and locked; add another result set")
+        self._tag = tag
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._tag,)
+
+
+class ResultsStructureException(NotebookError, epyc.ResultsStructureException):
+    """Something that is not a results dict was given as one."""
+
+    def __init__(self, rc: Any) -> None:
+        Exception.__init__(
+            self,
+            f"a results dict has the keys parameters, metadata and results; got {type(rc).__name__}"
+            f" {str(rc)[:200]}",
+        )
+        self._rc = rc
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._rc,)
+
+
+class PendingResultException(NotebookError, epyc.PendingResultException, KeyError):
+    """No result is pending under this job identifier."""
+
+    def __init__(self, jobid: str) -> None:
+        Exception.__init__(
+            self, f"no result is pending as job {jobid}: it was resolved, cancelled, or never sent"
+        )
+        self._jobid = jobid
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._jobid,)
+
+
+class UnstorableValueError(NotebookError, TypeError):
+    """A value that a notebook could not give back equal.
+
+    Parameters
+    ----------
+    name : str
+        The parameter, result or metadata element.
+    typename : str
+        The type of the value that is in the way.
+    why : str, optional
+        What about it cannot be kept.
+    """
+
+    def __init__(self, name: str, typename: str, why: str = "") -> None:
+        reason = f" ({why})" if why else ""
+        Exception.__init__(
+            self,
+            f"{name}: a {typename} cannot be stored{reason}; "
+            "return numbers, text, arrays, or lists and dicts of them",
+        )
+        self.name, self.typename, self.why = name, typename, why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.typename, self.why)
+
+
+class CancelledException(LabkitError, epyc.CancelledException):
+    """The run was cancelled before it was finished."""
+
+    def __init__(self, why: str = "Cancelled") -> None:
+        Exception.__init__(self, why)
+
+
+class ClusterError(LabkitError, RuntimeError):
+    """The cluster cannot do what is asked of it."""
+
+
+class ClusterStartError(ClusterError, TimeoutError):
+    """A cluster did not come up in time, or not at all."""
+
+
+class EngineLostError(ClusterError):
+    """An engine died while it ran a point."""

@@ -1,0 +1,196 @@
+"""What a point is called: canonical parameters, keys, and random streams.
+
+A key depends on the experiment, its version, the parameters and the
+repetition, and on nothing else: not on the order in which parameters were
+named, the process, the host, or the place of the point in the design.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import UnhashableParameterError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Point", "canonical", "generator", "key"]
+
+#: Bytes of a key: blake2b-128.
+KEY_BYTES = 16
+
+_SCALARS = (int, float, str, bool, type(None))
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One assignment of parameters, and the experiment that runs there.
+
+    The experiment is held by the caller: a design may give every point
+    its own, and a million points share one.
+    """
+
+    parameters: dict[str, Any]
+    """Names to values."""
+    key: str
+    """The hash that names this point, in hexadecimal."""
+
+
+def canonical(value: Any) -> Any:
+    """Turn a parameter value into JSON that is the same for equal values only.
+
+    NumPy scalars equal their Python values; ``1``, ``1.0``, ``"1"`` and
+    ``True`` differ; a tuple equals a list of the same elements.
+
+    Parameters
+    ----------
+    value : Any
+        A number, text, bytes, None, date or time, an array, or lists and dicts of
+        these.
+
+    Returns
+    -------
+    Any
+        Only dicts, lists, strings, numbers, booleans and None.
+
+    Raises
+    ------
+    TypeError
+        For any other type.
+
+    Examples
+    --------
+    >>> canonical((1, 2 + 1j))
+    [1, {'!complex': ['2.0', '1.0']}]
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is list or kind is tuple:
+        return [canonical(v) for v in value]
+    if isinstance(value, Mapping):
+        return _canonical_dict(value)
+    return _canonical_rare(value)
+
+
+def _canonical_dict(value: Mapping[Any, Any]) -> Any:
+    if all(type(k) is str and not k.startswith("!") for k in value):
+        return {k: canonical(v) for k, v in value.items()}
+    pairs = [[canonical(k), canonical(v)] for k, v in value.items()]
+    return {"!dict": sorted(pairs, key=_encode)}
+
+
+def _canonical_rare(value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, np.generic):
+        return _canonical_numpy(value)
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError("an array of Python objects")
+        digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=KEY_BYTES)
+        return {"!array": [value.dtype.str, list(value.shape), digest.hexdigest()]}
+    if isinstance(value, complex):
+        return {"!complex": [repr(value.real), repr(value.imag)]}
+    if isinstance(value, bytes | bytearray):
+        return {"!bytes": bytes(value).hex()}
+    if isinstance(value, datetime | date | time):
+        return {"!" + _time_kind(value): value.isoformat()}
+    if isinstance(value, timedelta):
+        return {"!timedelta": [value.days, value.seconds, value.microseconds]}
+    for plain in (bool, int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    if isinstance(value, list | tuple):
+        return [canonical(v) for v in value]
+    if isinstance(value, set | frozenset):
+        return {"!set": sorted((canonical(v) for v in value), key=_encode)}
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _canonical_numpy(value: np.generic) -> Any:
+    if value.dtype.kind in "Mm":
+        return {"!" + value.dtype.str[1:]: str(value)}
+    plain = value.item()
+    if hasattr(plain, "dtype"):  # a long double has no Python value
+        return {"!" + value.dtype.str[1:]: str(value)}
+    return canonical(plain)
+
+
+def _time_kind(value: datetime | date | time) -> str:
+    return next(t.__name__ for t in (datetime, date, time) if isinstance(value, t))
+
+
+def key(
+    experiment: str, version: int | str, parameters: Mapping[str, Any], repetition: int | None = None
+) -> str:
+    """Return the key of a point: 32 hexadecimal digits.
+
+    Parameters
+    ----------
+    experiment : str
+        The identity of the experiment, as :func:`labkit.experiment.identity` gives it.
+    version : int or str
+        The experiment's declared version.
+    parameters : mapping
+        Names to values, in any order.
+    repetition : int, optional
+        Which repetition at the same parameters.
+
+    Raises
+    ------
+    UnhashableParameterError
+        When a parameter has no canonical form; it names the parameter.
+
+    Examples
+    --------
+    >>> key("walks.Walk", 1, {"a": 1, "b": 2}) == key("walks.Walk", 1, {"b": 2, "a": 1})
+    True
+    >>> key("walks.Walk", 1, {"a": 1}) == key("walks.Walk", 1, {"a": 1.0})
+    False
+    """
+    plain: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if type(value) in _SCALARS:
+            plain[name] = value
+            continue
+        try:
+            plain[name] = canonical(value)
+        except TypeError as reason:
+            raise UnhashableParameterError(
+                f"parameter {name} of {experiment} cannot be hashed: {reason}; "
+                "use numbers, text, dates, arrays, or lists and dicts of them"
+            ) from None
+    text = _encode([experiment, version, plain, repetition])
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
+
+
+def generator(seed: int, point_key: str) -> np.random.Generator:
+    """Return the point's own random generator.
+
+    Its stream depends on the experiment's seed and on the key alone, so that it is
+    the same on any engine, in any order, at any attempt.
+
+    Parameters
+    ----------
+    seed : int
+        The experiment's seed, not negative.
+    point_key : str
+        As :func:`key` gives it.
+
+    Examples
+    --------
+    >>> k = key("walks.Walk", 1, {"a": 1})
+    >>> generator(0, k).random() == generator(0, k).random()
+    True
+    """
+    import numpy as np
+
+    words = [int(point_key[i : i + 8], 16) for i in range(0, 2 * KEY_BYTES, 8)]
+    return np.random.default_rng(np.random.SeedSequence(entropy=seed, spawn_key=words))
