@@ -1,0 +1,151 @@
+"""Columns of cells as pandas series, without a Python object a value where that can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.experiment import Experiment
+from labkit.notebook.resultset import METADATA, PARAMETERS, PARTS, RESULTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["frame", "missing", "series", "shared"]
+
+#: Beyond this a double does not hold each integer.
+_EXACT_IN_FLOAT = 2**53
+
+
+def series(
+    kind: str, cells: Sequence[Any], decode: Callable[[Any], Any], exact: Mapping[int, Any] | None
+) -> pd.Series[Any]:
+    """Return the values of a column.
+
+    Parameters
+    ----------
+    kind : str
+        The column's kind.
+    cells : sequence
+        What SQL gives; None where a value is missing.
+    decode : callable
+        Turns a cell of this kind into its value.
+    exact : mapping of int to Any, optional
+        The values that no cell could hold, by row.
+    """
+    import numpy as np
+    import pandas as pd
+
+    exact = {i: v for i, v in (exact or {}).items() if not (kind == "float" and v != v)}
+    if exact or kind not in _TYPED:
+        return objects([exact.get(i, decode(cell)) for i, cell in enumerate(cells)])
+    if kind == "float":
+        return pd.Series(np.array(cells, dtype=np.float64))
+    return _TYPED[kind](cells)
+
+
+def _integers(cells: Sequence[int | None]) -> pd.Series[Any]:
+    import numpy as np
+    import pandas as pd
+
+    if None not in cells:
+        return pd.Series(np.array(cells, dtype=np.int64))
+    if any(abs(v) > _EXACT_IN_FLOAT for v in cells if v is not None):
+        return objects(cells)
+    return pd.Series(np.array(cells, dtype=np.float64))
+
+
+def _booleans(cells: Sequence[Any]) -> pd.Series[Any]:
+    import numpy as np
+    import pandas as pd
+
+    if None in cells:
+        return objects([None if v is None else bool(v) for v in cells])
+    return pd.Series(np.array(cells, dtype=bool))
+
+
+def _text(cells: Sequence[str | None]) -> pd.Series[Any]:
+    import pandas as pd
+
+    return pd.Series(list(cells), dtype=object).infer_objects()
+
+
+def _moments(cells: Sequence[str | None]) -> pd.Series[Any]:
+    from datetime import datetime
+
+    import pandas as pd
+
+    try:
+        return pd.Series(pd.to_datetime(list(cells), format="ISO8601"))
+    except ValueError:  # mixed time zones
+        return objects([None if v is None else datetime.fromisoformat(v) for v in cells])
+
+
+_TYPED: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "int": _integers,
+    "float": lambda cells: cells,
+    "bool": _booleans,
+    "str": _text,
+    "datetime": _moments,
+}
+
+
+def objects(values: Iterable[Any]) -> pd.Series[Any]:
+    """Return a series of Python objects, arrays among them left whole."""
+    import numpy as np
+    import pandas as pd
+
+    listed = list(values)
+    column = np.empty(len(listed), dtype=object)
+    for i, value in enumerate(listed):
+        column[i] = value
+    return pd.Series(column, dtype=object)
+
+
+def missing(length: int) -> pd.Series[Any]:
+    """Return a column of which no value is known."""
+    return objects([None] * length)
+
+
+def shared(numbers: Sequence[int | None], facts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the metadata that many runs share, as categories.
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        For each row, which combination of facts is its own.
+    facts : mapping
+        The combinations.
+    """
+    import numpy as np
+    import pandas as pd
+
+    used = sorted({n for n in numbers if n is not None})
+    position = {n: i for i, n in enumerate(used)}
+    rows = np.array([-1 if n is None else position[n] for n in numbers], dtype=np.intp)
+    columns = {}
+    for name in sorted({name for n in used for name in facts[n]}):
+        values = [facts[n].get(name) for n in used]
+        categories = list(dict.fromkeys(v for v in values if v is not None))
+        codes = np.array([categories.index(v) if v is not None else -1 for v in values] + [-1])
+        columns[name] = pd.Series(pd.Categorical.from_codes(codes[rows], categories=categories))
+    return columns
+
+
+def frame(found: Mapping[tuple[str, str], Any], length: int) -> pd.DataFrame:
+    """Return the table: parameters, results, metadata, each part by name.
+
+    Where a parameter and a result share a name, the column holds the result.
+    """
+    import pandas as pd
+
+    found = dict(found)
+    for name in Experiment.StandardMetadata:
+        found.setdefault((METADATA, name), missing(length))
+    columns: dict[str, Any] = {}
+    for part in (PARAMETERS, METADATA, RESULTS):
+        columns |= {name: s for (p, name), s in found.items() if p == part}
+    order = dict.fromkeys(
+        name for part in PARTS for p, name in sorted(found, key=lambda k: k[1]) if p == part
+    )
+    return pd.DataFrame({name: columns[name] for name in order}, index=pd.RangeIndex(length))

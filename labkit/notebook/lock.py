@@ -1,0 +1,109 @@
+"""The lock of a notebook's one writer.
+
+A ``flock`` on ``walks.db.lock``, which the kernel releases when its holder ends, however
+it ends: a lock never goes stale. The file names the holder, for the message that the
+second writer gets.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import threading
+from datetime import datetime
+from pathlib import Path
+
+from labkit.errors import NotebookInUseError
+
+__all__ = ["WriterLock"]
+
+
+class WriterLock:
+    """A process's right to write one notebook.
+
+    Notebook objects of one process share it: the last that releases it gives it up.
+
+    Parameters
+    ----------
+    database : Path
+        The notebook's file.
+    """
+
+    _held: dict[Path, tuple[int, int]] = {}
+    _guard = threading.Lock()
+
+    def __init__(self, database: Path) -> None:
+        self._database = database.resolve()
+        self._path = self._database.with_name(self._database.name + ".lock")
+        self._mine = False
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._mine
+
+    def acquire(self) -> None:
+        """Take the lock, if this object has not got it.
+
+        Raises
+        ------
+        NotebookInUseError
+            When another process holds it: it names host, process and since when.
+        """
+        if self._mine:
+            return
+        with self._guard:
+            fd, count = self._held.get(self._path) or (self._lock(), 0)
+            self._held[self._path] = (fd, count + 1)
+            self._mine = True
+
+    def _lock(self) -> int:
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                holder = _holder(fd)
+                os.close(fd)
+                raise NotebookInUseError(str(self._database), *holder) from e
+            if self._is_current(fd):
+                os.pwrite(fd, json.dumps(_me()).encode(), 0)
+                return fd
+            # the last holder deleted the file after we had opened it
+            os.close(fd)
+
+    def _is_current(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Give the lock up, if this object has it."""
+        if not self._mine:
+            return
+        with self._guard:
+            self._mine = False
+            fd, count = self._held[self._path]
+            if count > 1:
+                self._held[self._path] = (fd, count - 1)
+                return
+            del self._held[self._path]
+            self._path.unlink(missing_ok=True)
+            os.close(fd)
+
+
+def _me() -> dict[str, str | int]:
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"host": platform.node(), "pid": os.getpid(), "since": since}
+
+
+def _holder(fd: int) -> tuple[str, int, str]:
+    try:
+        me = json.loads(os.pread(fd, 4096, 0))
+        return me["host"], me["pid"], me["since"]
+    except (ValueError, KeyError):
+        # the holder has not written its name yet
+        return "an unknown host", 0, "a moment ago"

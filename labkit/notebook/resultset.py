@@ -1,0 +1,374 @@
+"""One page of a notebook, in memory: outcomes, pending results, attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import epyc
+
+from labkit.errors import (
+    CancelledException,
+    NotebookError,
+    PendingResultException,
+    ResultSetLockedException,
+    ResultsStructureException,
+    UnknownParameterError,
+    suggestion,
+)
+from labkit.experiment import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Outcome", "ResultSet", "cancelled", "check", "flatten", "matches"]
+
+Outcome = dict[str, Any]
+"""epyc's results dict."""
+
+METADATA, PARAMETERS, RESULTS = Experiment.METADATA, Experiment.PARAMETERS, Experiment.RESULTS
+PARTS = (PARAMETERS, RESULTS, METADATA)
+
+#: The metadata element that holds the key of an outcome's point.
+KEY = "labkit.key"
+
+
+def check(outcome: Any) -> Outcome:
+    """Return the results dict, if it is one.
+
+    Raises
+    ------
+    ResultsStructureException
+        When it is not.
+    """
+    if isinstance(outcome, dict) and all(isinstance(outcome.get(p), dict) for p in (PARAMETERS, METADATA)):
+        return outcome
+    raise ResultsStructureException(outcome)
+
+
+def flatten(results: Any) -> Iterator[Outcome]:
+    """Yield the single outcomes of a results dict, of nested ones, or of a list of them.
+
+    Raises
+    ------
+    ResultsStructureException
+        When one of them is no results dict.
+    """
+    for outcome in results if isinstance(results, list) else [results]:
+        inside = check(outcome).get(RESULTS)
+        if isinstance(inside, list):
+            yield from flatten(inside)
+        elif isinstance(inside, dict):
+            yield outcome
+        else:
+            raise ResultsStructureException(outcome)
+
+
+def cancelled(parameters: Mapping[str, Any], reason: Exception | None = None) -> Outcome:
+    """Return the failed outcome of a point that was given up.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The point.
+    reason : Exception, optional
+        Why; by default it was cancelled.
+    """
+    try:
+        raise reason or CancelledException()
+    except Exception as e:
+        outcome: Outcome = Experiment.resultsdict()
+        outcome[PARAMETERS] = dict(parameters)
+        outcome[METADATA] = {
+            Experiment.STATUS: False,
+            Experiment.END_TIME: datetime.now(),
+            Experiment.EXCEPTION: e,
+            Experiment.TRACEBACK: traceback.format_exc(),
+        }
+    return outcome
+
+
+class ResultSet(epyc.ResultSet):  # type: ignore[misc]
+    """A named table of outcomes, as epyc's, with missing values as None and NaN.
+
+    Examples
+    --------
+    >>> rs = ResultSet("a first look")
+    >>> rs.addSingleResult(Experiment().set({"a": 1}).run())
+    >>> len(rs), rs.parameterNames()
+    (1, ['a'])
+    """
+
+    def __init__(self, description: str | None = None) -> None:
+        super().__init__(description)
+        self._outcomes: list[Outcome] = []
+        self._waiting: dict[str, dict[str, Any]] = {}
+        self._seen: set[tuple[tuple[str, ...], ...]] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.description()!r}: {len(self)} results>"
+
+    # ---------- locking ----------
+
+    def finish(self) -> None:
+        """Cancel what is pending, and lock the result set."""
+        if not self.isLocked():
+            self.cancelPendingResults(self.pendingResults())
+            self._locked = True
+            self.dirty()
+
+    def assertUnlocked(self) -> None:
+        """Raise :class:`ResultSetLockedException` if the result set is locked."""
+        if self.isLocked():
+            raise ResultSetLockedException()
+
+    # ---------- adding ----------
+
+    def addSingleResult(self, rc: Outcome) -> None:
+        """Add one outcome.
+
+        Raises
+        ------
+        ResultSetLockedException, ResultsStructureException
+        """
+        self.addResults([rc])
+
+    def addResults(self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None) -> None:
+        """Add outcomes, all or none.
+
+        Parameters
+        ----------
+        outcomes : sequence of dict
+            Flat results dicts.
+        runs : sequence of str, optional
+            The run that each comes from. A durable result set takes each run once.
+        """
+        self.assertUnlocked()
+        for outcome in outcomes:
+            check(outcome)
+        for outcome in outcomes:
+            self._learn(outcome)
+            self._outcomes.append({part: dict(outcome[part]) for part in PARTS})
+        self.dirty()
+
+    def _learn(self, outcome: Outcome) -> None:
+        """Take the names of an outcome, and the dtypes where epyc has one."""
+        shape = tuple(tuple(outcome[part]) for part in PARTS)
+        if shape in self._seen:
+            return
+        self._seen.add(shape)
+        # epyc has no dtype for None, dicts or bytes; such columns only lack one
+        with contextlib.suppress(Exception):
+            self.inferDtype(outcome)
+        for part in PARTS:
+            self._extend_names(part, outcome[part])
+
+    def _extend_names(self, part: str, names: Iterable[str]) -> None:
+        known = set(self._names[part] or ())
+        self._names[part] = sorted(known.union(names))
+
+    # ---------- pending ----------
+
+    def addSinglePendingResult(self, params: dict[str, Any], jobid: str) -> None:
+        """Record that the result at a point is on its way.
+
+        Raises
+        ------
+        ResultSetLockedException
+        NotebookError
+            When parameters are missing, or the job is known already.
+        """
+        self.assertUnlocked()
+        missing = set(self.parameterNames()) - set(params)
+        if missing:
+            raise NotebookError(f"job {jobid} lacks the parameters {', '.join(sorted(missing))}")
+        if jobid in self._waiting:
+            raise NotebookError(f"a result is pending as job {jobid} already")
+        with contextlib.suppress(Exception):
+            self.inferPendingResultDtype(params)
+        self._extend_names(PARAMETERS, params)
+        self._waiting[jobid] = dict(params)
+        self.dirty()
+
+    def pendingResults(self) -> list[str]:
+        """Return the job identifiers of what is pending."""
+        return list(self._waiting)
+
+    def numberOfPendingResults(self) -> int:
+        """Return how many results are pending."""
+        return len(self._waiting)
+
+    def pendingResultParameters(self, jobid: str) -> dict[str, Any]:
+        """Return the point of a pending result.
+
+        Raises
+        ------
+        PendingResultException
+            When nothing is pending as this job.
+        """
+        try:
+            return dict(self._waiting[jobid])
+        except KeyError:
+            raise PendingResultException(jobid) from None
+
+    def pendingResultsFor(self, params: Mapping[str, Any]) -> list[str]:
+        """Return the jobs pending at these parameters; several values mean any of them."""
+        if self.numberOfPendingResults() == 0:
+            return []
+        self._check_names(params)
+        return [
+            job
+            for job in self.pendingResults()
+            if matches(self.pendingResultParameters(job), params)
+        ]
+
+    def resolveSinglePendingResult(self, jobid: str) -> None:
+        """Forget a pending result, whose outcome was added."""
+        self.assertUnlocked()
+        self.pendingResultParameters(jobid)
+        self._forget([jobid])
+        self.dirty()
+
+    def cancelSinglePendingResult(self, jobid: str) -> None:
+        """Turn a pending result into a failed outcome.
+
+        Raises
+        ------
+        PendingResultException
+            When nothing is pending as this job.
+        """
+        self.cancelPendingResults([jobid])
+
+    def cancelPendingResults(self, jobids: Sequence[str], reason: Exception | None = None) -> None:
+        """Turn pending results into failed outcomes, all or none."""
+        self.assertUnlocked()
+        outcomes = [cancelled(self.pendingResultParameters(job), reason) for job in jobids]
+        self.addResults(outcomes)
+        self._forget(jobids)
+
+    def _forget(self, jobids: Sequence[str]) -> None:
+        for job in jobids:
+            del self._waiting[job]
+
+    # ---------- reading ----------
+
+    def results(self) -> list[Outcome]:
+        """Return all outcomes as results dicts; what is missing is None."""
+        return [self._complete(outcome) for outcome in self._outcomes]
+
+    def _complete(self, outcome: Outcome) -> Outcome:
+        complete: Outcome = Experiment.resultsdict()
+        for part in (PARAMETERS, METADATA):
+            complete[part] = {name: outcome[part].get(name) for name in self._names[part] or ()}
+        if outcome[METADATA].get(Experiment.STATUS):
+            complete[RESULTS] = {n: outcome[RESULTS].get(n) for n in self.resultNames()}
+        return complete
+
+    def resultsFor(self, params: Mapping[str, Any]) -> list[Outcome]:
+        """Return the outcomes at these parameters; several values mean any of them."""
+        if self.numberOfResults() == 0:
+            return []
+        self._check_names(params)
+        return [rc for rc in self.results() if matches(rc[PARAMETERS], params)]
+
+    def dataframe(self, only_successful: bool = False) -> pd.DataFrame:
+        """Return all outcomes as a table: parameters, results, metadata.
+
+        A missing value is NaN (None among objects). Where a parameter and a result
+        share a name, the column holds the result.
+        """
+        import pandas as pd
+
+        rows = self._outcomes
+        if only_successful:
+            rows = [rc for rc in rows if rc[METADATA].get(Experiment.STATUS)]
+        columns: dict[str, list[Any]] = {}
+        for part in (PARAMETERS, METADATA, RESULTS):
+            for name in self._names[part] or ():
+                columns[name] = [rc[part].get(name) for rc in rows]
+        order = dict.fromkeys(n for part in PARTS for n in self._names[part] or ())
+        return pd.DataFrame({name: _series(columns[name]) for name in order})
+
+    def dataframeFor(self, params: Mapping[str, Any], only_successful: bool = False) -> pd.DataFrame:
+        """Return the outcomes at these parameters as a table; several values mean any of them.
+
+        Raises
+        ------
+        UnknownParameterError
+            When there are results, and one of the names is not among their parameters.
+        """
+        frame = self.dataframe(only_successful)
+        if self.numberOfResults() == 0:
+            return frame
+        self._check_names(params)
+        for name, wanted in params.items():
+            frame = frame[[_is_any(value, wanted) for value in frame[name]]]
+        return frame
+
+    def _check_names(self, params: Iterable[str]) -> None:
+        for name in params:
+            if name not in self.parameterNames():
+                raise UnknownParameterError(
+                    f"no parameter {name} in this result set{suggestion(name, self.parameterNames())}"
+                )
+
+    def numberOfResults(self) -> int:
+        """Return the number of outcomes, failed ones and repetitions included."""
+        return len(self._outcomes)
+
+    def parameterRange(self, param: str) -> set[Any]:
+        """Return the values of a parameter at which there are outcomes.
+
+        Raises
+        ------
+        UnknownParameterError
+        """
+        self._check_names([param])
+        return {rc[PARAMETERS].get(param) for rc in self.results()}
+
+    def parameterCombinations(self) -> list[dict[str, Any]]:
+        """Return the points at which there are outcomes, each once."""
+        points: list[dict[str, Any]] = []
+        seen: set[str] = set()
+        for rc in self.results():
+            mark = repr(sorted(rc[PARAMETERS].items()))
+            if mark not in seen:
+                seen.add(mark)
+                points.append(rc[PARAMETERS])
+        return points
+
+    # ---------- what labs ask ----------
+
+    def keys_by_status(self) -> dict[str, bool]:
+        """Return the keys of all points with an outcome, and whether one succeeded."""
+        status: dict[str, bool] = {}
+        for rc in self._outcomes:
+            key = rc[METADATA].get(KEY)
+            if key is not None:
+                status[key] = status.get(key, False) or bool(rc[METADATA].get(Experiment.STATUS))
+        return status
+
+
+def _is_any(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, str | bytes) or not isinstance(wanted, Iterable):
+        return bool(value == wanted)
+    return any(bool(value == w) for w in wanted)
+
+
+def matches(point: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Test whether a point has these values; several values mean any of them."""
+    return all(_is_any(point.get(name), values) for name, values in wanted.items())
+
+
+def _series(values: list[Any]) -> pd.Series[Any]:
+    """Return a column of the best dtype; arrays and lists in it stay whole."""
+    from labkit.notebook import columnar
+
+    column = columnar.objects(values)
+    try:
+        return column.infer_objects()
+    except UnicodeEncodeError:  # half a surrogate pair, which Arrow's text cannot hold
+        return column

@@ -1,0 +1,291 @@
+"""Outcomes as rows of a result set's table, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from labkit.errors import NotebookError
+from labkit.experiment import Experiment
+from labkit.notebook import schema
+from labkit.notebook.database import next_slab
+from labkit.notebook.resultset import METADATA, PARAMETERS, PARTS, RESULTS, Outcome
+from labkit.notebook.arrays import SlabWriter
+from labkit.notebook.values import KINDS, dumps, encode, fits, loads, native
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labkit.notebook.arrays import ArrayReader, ArrayStore
+
+__all__ = ["Column", "RowReader", "RowWriter", "columns_of"]
+
+#: SQLite's own limit; one more column would fail in the middle of a transaction.
+MAX_COLUMNS = 2000
+
+#: The kind of column for a value that no column holds exactly.
+_HOME_OF_EXACT = {float: "float", int: "int", str: "str"}
+
+
+@dataclass(slots=True)
+class Column:
+    """One column of a result set's table."""
+
+    part: str
+    """parameters, results or metadata."""
+    name: str
+    """What the experiment calls it."""
+    column: str
+    """What SQL calls it."""
+    kind: str
+    """One of the kinds, or ``null`` while it has only missing values, and no column."""
+
+
+def columns_of(c: sa.Connection, result_set: int) -> dict[tuple[str, str], Column]:
+    """Return the columns of a result set by part and name."""
+    t = schema.columns.c
+    query = sa.select(t.part, t.name, t.column, t.kind).where(t.result_set == result_set)
+    return {(part, name): Column(part, name, col, kind) for part, name, col, kind in c.execute(query)}
+
+
+class RowWriter:
+    """Writes outcomes into one result set, in one transaction.
+
+    Parameters
+    ----------
+    c : sqlalchemy.Connection
+        A transaction that writes.
+    result_set : int
+        Its id.
+    table : str
+        Its table.
+    arrays : ArrayStore
+        Where arrays go.
+    """
+
+    def __init__(self, c: sa.Connection, result_set: int, table: str, arrays: ArrayStore) -> None:
+        self._c = c
+        self._result_set = result_set
+        self._table = table
+        self._arrays = arrays
+        self._columns = columns_of(c, result_set)
+        self._provenance: dict[str, int] = {}
+        self._slabs = self._new_slabs()
+
+    def _new_slabs(self) -> SlabWriter:
+        return SlabWriter(lambda: next_slab(self._c), self._table)
+
+    def write(self, outcomes: Sequence[Outcome], runs: Sequence[str | None]) -> None:
+        """Write flat outcomes. A run that is there already is left as it is.
+
+        Raises
+        ------
+        UnstorableValueError
+            When a value could not come back equal. Nothing is written then.
+        """
+        self._slabs = self._new_slabs()
+        rows = [self._row(outcome, run) for outcome, run in zip(outcomes, runs, strict=True)]
+        if self._slabs:
+            # before the rows that refer to it can commit
+            self._arrays.write(self._slabs)
+        names = [schema.RUN, schema.PROVENANCE, schema.EXACT]
+        names += [col.column for col in self._columns.values() if col.kind != "null"]
+        quote = self._c.dialect.identifier_preparer.quote
+        statement = (
+            f"INSERT INTO {quote(self._table)} ({', '.join(map(quote, names))}) "
+            f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({schema.RUN}) DO NOTHING"
+        )
+        self._c.exec_driver_sql(statement, [tuple(map(row.get, names)) for row in rows])
+
+    def _row(self, outcome: Outcome, run: str | None) -> dict[str, Any]:
+        row: dict[str, Any] = {schema.RUN: run}
+        facts: dict[str, Any] = {}
+        exact: list[str] = []
+        for part in PARTS:
+            for name, value in outcome[part].items():
+                if name in schema.PROVENANCE_NAMES and part == METADATA:
+                    facts[name] = value
+                else:
+                    self._put(row, exact, part, name, value)
+        if facts:
+            row[schema.PROVENANCE] = self._provenance_id(facts)
+        if exact:
+            row[schema.EXACT] = "[" + ",".join(exact) + "]"
+        return row
+
+    def _put(self, row: dict[str, Any], exact: list[str], part: str, name: str, value: Any) -> None:
+        if part == METADATA and isinstance(value, BaseException):
+            value = str(value) or repr(value)
+        kind, cell = encode(name, value, self._slabs)
+        column = self._columns.get((part, name))
+        if column is None or column.kind == "null" != kind:
+            column = self._add(part, name, kind, value)
+        if fits(kind, column.kind, cell):
+            row[column.column] = cell
+        elif column.kind == "json":
+            row[column.column] = cell if kind == "exact" else _tagged(name, kind, cell, value, self._slabs)
+        elif kind == "float" and column.kind == "int":
+            self._promote(column)
+            row[column.column] = cell
+        else:
+            text = cell if kind in ("exact", "json") else _tagged(name, kind, cell, value, self._slabs)
+            exact.append(f"[{json.dumps(column.column)},{text}]")
+
+    def _add(self, part: str, name: str, kind: str, value: Any) -> Column:
+        if kind == "exact":
+            kind = _HOME_OF_EXACT.get(type(value), "json")
+        known = self._columns.get((part, name))
+        taken = [schema.ID, schema.RUN, schema.PROVENANCE, schema.EXACT]
+        taken += [col.column for col in self._columns.values()]
+        if len(taken) >= MAX_COLUMNS and known is None:
+            raise NotebookError(
+                f"result set {self._table} has {len(taken)} columns already, so that {name} finds no "
+                "place: return one dict or array instead of many results"
+            )
+        column = known or Column(part, name, schema.column_name(part, name, taken), kind)
+        column.kind = kind
+        self._columns[part, name] = column
+        self._register(column)
+        if kind != "null":
+            quote = self._c.dialect.identifier_preparer.quote
+            self._c.exec_driver_sql(
+                f"ALTER TABLE {quote(self._table)} ADD COLUMN {quote(column.column)} {KINDS[kind]}"
+            )
+        return column
+
+    def _promote(self, column: Column) -> None:
+        """Let a column of whole numbers hold all numbers; SQLite's cells have their own types."""
+        column.kind = "float"
+        self._register(column)
+
+    def _register(self, column: Column) -> None:
+        t = schema.columns
+        here = (t.c.result_set == self._result_set, t.c.part == column.part, t.c.name == column.name)
+        self._c.execute(sa.delete(t).where(*here))
+        self._c.execute(
+            sa.insert(t).values(
+                result_set=self._result_set,
+                part=column.part,
+                name=column.name,
+                column=column.column,
+                kind=column.kind,
+            )
+        )
+
+    def _provenance_id(self, facts: dict[str, Any]) -> int:
+        text = dumps("provenance", dict(sorted(facts.items())), self._slabs)
+        if text not in self._provenance:
+            t = schema.provenance
+            known = self._c.execute(sa.select(t.c.id).where(t.c.facts == text)).scalar()
+            if known is None:
+                known = self._c.execute(sa.insert(t).values(facts=text)).inserted_primary_key[0]
+            self._provenance[text] = int(known)
+        return self._provenance[text]
+
+
+
+def _tagged(name: str, kind: str, cell: Any, value: Any, slabs: SlabWriter) -> str:
+    if kind == "array":
+        return json.dumps({"!array": cell})
+    return dumps(name, value, slabs)
+
+
+@dataclass
+class RowReader:
+    """Reads a result set's table, as results dicts or as a data frame."""
+
+    c: sa.Connection
+    """A transaction."""
+    result_set: int
+    """The id of the result set."""
+    table: str
+    """Its table."""
+    arrays: ArrayReader
+    """Where its arrays are."""
+    _columns: list[Column] = field(init=False)
+    _facts: dict[int, dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._columns = list(columns_of(self.c, self.result_set).values())
+        t = schema.provenance.c
+        rows = self.c.execute(sa.select(t.id, t.facts))
+        self._facts = {number: loads(facts, self.arrays) for number, facts in rows}
+
+    def _select(self, only_successful: bool = False) -> tuple[list[Column], list[tuple[Any, ...]]]:
+        """Return the columns that exist, and rows of provenance, exact, and their cells."""
+        there = [col for col in self._columns if col.kind != "null"]
+        quote = self.c.dialect.identifier_preparer.quote
+        names = [schema.PROVENANCE, schema.EXACT, *(col.column for col in there)]
+        query = f"SELECT {', '.join(map(quote, names))} FROM {quote(self.table)}"
+        if only_successful:
+            status = next((col for col in there if _is_status(col)), None)
+            query += f" WHERE {quote(status.column)}" if status else " WHERE FALSE"
+        cursor = self.c.exec_driver_sql(f"{query} ORDER BY {schema.ID}").cursor
+        assert cursor is not None
+        return there, cursor.fetchall()
+
+    def _decoder(self, kind: str) -> Callable[[Any], Any]:
+        if kind == "array":
+            return lambda cell: None if cell is None else self.arrays.get(cell)
+        if kind == "json":
+            return lambda cell: None if cell is None else loads(cell, self.arrays)
+        return lambda cell: native(kind, cell)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield all outcomes as results dicts; what is missing is None."""
+        there, rows = self._select()
+        plan = [(i + 2, col.part, col.name, self._decoder(col.kind)) for i, col in enumerate(there)]
+        where = {col.column: (col.part, col.name) for col in there}
+        fact_names = sorted({name for facts in self._facts.values() for name in facts})
+        for row in rows:
+            outcome = self._blank(fact_names)
+            for i, part, name, decode in plan:
+                outcome[part][name] = decode(row[i])
+            outcome[METADATA].update(self._facts.get(row[0], {}))
+            if row[1] is not None:
+                for column, value in loads(row[1], self.arrays):
+                    part, name = where[column]
+                    outcome[part][name] = value
+            if not outcome[METADATA].get(Experiment.STATUS):
+                outcome[RESULTS] = {}
+            yield outcome
+
+    def _blank(self, fact_names: Sequence[str]) -> Outcome:
+        outcome: Outcome = {PARAMETERS: {}, METADATA: dict.fromkeys(fact_names), RESULTS: {}}
+        for name in Experiment.StandardMetadata:
+            outcome[METADATA][name] = None
+        for col in self._columns:
+            outcome[col.part][col.name] = None
+        return outcome
+
+    def frame(self, only_successful: bool = False) -> pd.DataFrame:
+        """Return all outcomes as a table: parameters, results, metadata."""
+        from labkit.notebook import columnar
+
+        there, rows = self._select(only_successful)
+        cells = list(zip(*rows, strict=True)) or [() for _ in range(len(there) + 2)]
+        exact = self._exact_by_column(cells[1])
+        found: dict[tuple[str, str], Any] = {}
+        for i, col in enumerate(there):
+            decode = self._decoder(col.kind)
+            found[col.part, col.name] = columnar.series(col.kind, cells[i + 2], decode, exact.get(col.column))
+        for col in self._columns:
+            found.setdefault((col.part, col.name), columnar.missing(len(rows)))
+        found |= {(METADATA, n): s for n, s in columnar.shared(cells[0], self._facts).items()}
+        return columnar.frame(found, len(rows))
+
+    def _exact_by_column(self, texts: Sequence[str | None]) -> dict[str, dict[int, Any]]:
+        exact: dict[str, dict[int, Any]] = {}
+        for i, text in enumerate(texts):
+            if text is not None:
+                for column, value in loads(text, self.arrays):
+                    exact.setdefault(column, {})[i] = value
+        return exact
+
+
+def _is_status(column: Column) -> bool:
+    return column.part == METADATA and column.name == Experiment.STATUS

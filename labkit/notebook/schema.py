@@ -1,0 +1,188 @@
+"""The tables of a notebook in SQL.
+
+A result set is a table of its own with real typed columns, one for each
+parameter, result and metadata element, added when the name first appears.
+These tables say which there are::
+
+    labkit_notebook      name, value: schema version, description, current tag, ...
+    labkit_result_sets   tag, table, description, locked
+    labkit_columns       part, name and kind of each column of a result set's table
+    labkit_attributes    a result set's attributes
+    labkit_provenance    metadata that many runs share, each combination once
+    labkit_pending       results that are on their way
+    labkit_chunks        which message to which cluster carries them
+    labkit_logs          what runs printed and logged
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from labkit.notebook.resultset import METADATA, RESULTS
+
+__all__ = [
+    "EXACT",
+    "ID",
+    "PROVENANCE",
+    "PROVENANCE_NAMES",
+    "RUN",
+    "SCHEMA_VERSION",
+    "attributes",
+    "chunks",
+    "column_name",
+    "columns",
+    "logs",
+    "metadata",
+    "notebook",
+    "pending",
+    "provenance",
+    "result_set_table",
+    "result_sets",
+    "table_name",
+]
+
+#: Written into each file; raised when older versions of labkit could not read it.
+SCHEMA_VERSION = 1
+
+ID, RUN, PROVENANCE, EXACT = "labkit_id", "labkit_run", "labkit_provenance", "labkit_exact"
+
+#: Metadata that does not change from one point to the next: kept once in labkit_provenance.
+PROVENANCE_NAMES = frozenset(
+    {
+        "epyc.experiment.classname",
+        "labkit.experiment",
+        "labkit.experiment_version",
+        "labkit.source",
+        "labkit.seed",
+        "labkit.host",
+        "labkit.pid",
+        "labkit.engine",
+        "labkit.version",
+        "labkit.python",
+        "labkit.numpy",
+        "labkit.numba",
+        "labkit.git_commit",
+        "labkit.git_dirty",
+    }
+)
+
+metadata = sa.MetaData()
+
+notebook = sa.Table(
+    "labkit_notebook",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text),
+)
+result_sets = sa.Table(
+    "labkit_result_sets",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("tag", sa.Text, unique=True, nullable=False),
+    sa.Column("table", sa.Text, unique=True, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("locked", sa.Boolean, nullable=False, default=False),
+)
+columns = sa.Table(
+    "labkit_columns",
+    metadata,
+    sa.Column("result_set", sa.Integer, primary_key=True),
+    sa.Column("part", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("column", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+)
+attributes = sa.Table(
+    "labkit_attributes",
+    metadata,
+    sa.Column("result_set", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+provenance = sa.Table(
+    "labkit_provenance",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("facts", sa.Text, unique=True, nullable=False),
+)
+pending = sa.Table(
+    "labkit_pending",
+    metadata,
+    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("result_set", sa.Integer, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("chunk", sa.Text),
+)
+chunks = sa.Table(
+    "labkit_chunks",
+    metadata,
+    sa.Column("chunk", sa.Text, primary_key=True),
+    sa.Column("cluster", sa.Text, nullable=False),
+    sa.Column("message", sa.Text),
+)
+logs = sa.Table(
+    "labkit_logs",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text),
+    sa.Column("text", sa.Text, nullable=False),
+)
+
+
+def table_name(tag: str, default: str, taken: Iterable[str]) -> str:
+    """Choose the table of a result set: its tag, made fit for SQL.
+
+    Examples
+    --------
+    >>> table_name("walks", "epyc.resultset.default", [])
+    'walks'
+    >>> table_name("epyc.resultset.default", "epyc.resultset.default", ["results"])
+    'results_2'
+    """
+    plain = "results" if tag == default else re.sub(r"\W+", "_", tag).strip("_")
+    if not plain or plain.lower().startswith(("labkit_", "sqlite_")):
+        plain = f"set_{plain}"
+    return _unique(plain, taken)
+
+
+def column_name(part: str, name: str, taken: Iterable[str]) -> str:
+    """Choose the column of a parameter, result or metadata element.
+
+    Examples
+    --------
+    >>> column_name("metadata", "epyc.experiment.status", [])
+    'epyc_experiment_status'
+    >>> column_name("results", "N", ["n"])
+    'result_N'
+    """
+    if part == METADATA:
+        name = re.sub(r"\W", "_", name)
+    lowered = {t.lower() for t in taken}
+    if not name or name.lower() in lowered or name.lower().startswith("labkit_") and part != METADATA:
+        name = ("result_" if part == RESULTS else "parameter_") + name
+    return _unique(name, taken)
+
+
+def _unique(name: str, taken: Iterable[str]) -> str:
+    lowered = {t.lower() for t in taken}
+    candidate, n = name, 1
+    while candidate.lower() in lowered:
+        n += 1
+        candidate = f"{name}_{n}"
+    return candidate
+
+
+def result_set_table(name: str) -> sa.Table:
+    """Return the table of a result set, as it is when the set is new."""
+    return sa.Table(
+        name,
+        sa.MetaData(),
+        sa.Column(ID, sa.Integer, primary_key=True),
+        sa.Column(RUN, sa.Text, unique=True),
+        sa.Column(PROVENANCE, sa.Integer),
+        sa.Column(EXACT, sa.Text),
+    )

@@ -1,0 +1,350 @@
+"""A notebook in one SQLite file, with its arrays in HDF5 beside it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from labkit.errors import PendingResultException, UnknownResultSetError
+from labkit.notebook import schema
+from labkit.notebook.database import Database, put
+from labkit.notebook.labnotebook import LabNotebook
+from labkit.notebook.resultset import KEY, METADATA, Outcome, ResultSet, flatten
+from labkit.notebook.sqlresultset import SQLResultSet
+
+__all__ = ["SQLiteLabNotebook"]
+
+
+class SQLiteLabNotebook(LabNotebook):
+    """A durable notebook: rows in SQLite, arrays in HDF5.
+
+    What a method has added is on disk when it returns. Any number of processes read
+    it meanwhile; one writes, from its first write until :meth:`close` or its end.
+
+    Parameters
+    ----------
+    name : str or path
+        The file, by convention ``*.db``. It is made when there is none.
+    create : bool
+        Begin with an empty notebook, erasing the one that is there.
+    description : str, optional
+        Free text.
+
+    Raises
+    ------
+    NotebookFormatError, NotebookVersionException
+        When the file is something else, or of a newer labkit.
+    NotebookInUseError
+        On the first write, when another process writes it: host, pid and since when.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> nb = SQLiteLabNotebook(f"{folder.name}/walks.db", description="walks")
+    >>> nb.addResult({"parameters": {"a": 1}, "metadata": {}, "results": {}})
+    >>> SQLiteLabNotebook(nb.name()).numberOfResults()
+    1
+    >>> nb.close(); folder.cleanup()
+    """
+
+    def __init__(
+        self, name: str | os.PathLike[str], create: bool = False, description: str | None = None
+    ) -> None:
+        # not epyc's constructor: it would add a default result set to a file that has one
+        self._name = os.fspath(name)
+        self._resultSets: dict[str, ResultSet] = {}
+        self._resultSetTags: dict[ResultSet, str] = {}
+        self._numbers: dict[int, SQLResultSet] = {}
+        self._finished_here = False
+        self._database = Database(Path(name), create)
+        self._finalizer = weakref.finalize(self, self._database.close)
+        self._start(description)
+
+    def _start(self, description: str | None) -> None:
+        self._sync()
+        if self.DEFAULT_RESULTSET not in self._resultSets:
+            self.addResultSet(self.DEFAULT_RESULTSET)
+            self._database.set("description", description or "A notebook")
+        elif description is not None and description != self.description():
+            self.setDescription(description)
+        current = self._database.get("current")
+        self._current = self._resultSets[current if current in self._resultSets else self.DEFAULT_RESULTSET]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name()}: {', '.join(self.resultSets())}>"
+
+    # ---------- about ----------
+
+    def description(self) -> str:
+        """Return the free text description."""
+        return self._database.get("description") or ""
+
+    def setDescription(self, d: str) -> None:
+        """Set the free text description."""
+        self.assertUnlocked()
+        self._database.set("description", d)
+
+    def isPersistent(self) -> bool:
+        """Return True."""
+        return True
+
+    def commit(self) -> None:
+        """Note which result set is current. All else is on disk already."""
+        if self._database.lock.held:
+            self._database.set("current", self.currentTag())
+
+    def close(self) -> None:
+        """Fold the arrays into one file, and give the notebook free for another writer.
+
+        The object can still be used; its next write takes the lock again.
+        """
+        self.commit()
+        self._database.close()
+
+    @contextmanager
+    def open(self) -> Iterator[SQLiteLabNotebook]:
+        """Close the notebook at the end of a ``with`` block."""
+        try:
+            yield self
+        finally:
+            self.close()
+
+    def isLocked(self) -> bool:
+        """Test whether the notebook is finished."""
+        return self._finished_here or self._database.get("locked") == "1"
+
+    def finish(self, commit: bool = True) -> None:
+        """Cancel what is pending, lock all result sets and the notebook.
+
+        Parameters
+        ----------
+        commit : bool
+            Finish the file; else only this object refuses to write.
+        """
+        if self.isLocked():
+            return
+        if commit:
+            for tag in self.resultSets():
+                self.resultSet(tag).finish()
+            self.commit()
+            self._database.set("locked", "1")
+        self._finished_here = True
+
+    def assertWritable(self) -> None:
+        """Become the notebook's writer, or say why not, before any work starts."""
+        super().assertWritable()
+        self._database.begin_writing()
+
+    # ---------- result sets ----------
+
+    def _sync(self) -> None:
+        """Take over what the file has, which another process may be writing."""
+        t = schema.result_sets.c
+        with self._database.read() as c:
+            rows = c.execute(sa.select(t.id, t.tag).order_by(t.id)).all()
+        for number, _ in rows:
+            if number not in self._numbers:
+                self._numbers[number] = SQLResultSet(self._database, number)
+        self._resultSets = {tag: self._numbers[number] for number, tag in rows}
+        self._resultSetTags = {rs: tag for tag, rs in self._resultSets.items()}
+
+    def resultSets(self) -> list[str]:
+        """Return the tags of all result sets."""
+        self._sync()
+        return list(self._resultSets)
+
+    def resultSet(self, tag: str) -> ResultSet:
+        """Return the result set of this tag.
+
+        Raises
+        ------
+        UnknownResultSetError
+            It names the tags that there are.
+        """
+        if tag not in self._resultSets:
+            self._sync()
+        return super().resultSet(tag)
+
+    def numberOfResultSets(self) -> int:
+        """Return the number of result sets."""
+        return len(self.resultSets())
+
+    def addResultSet(self, tag: str, description: str | None = None) -> ResultSet:
+        """Add a result set and make it current. One of the same tag is replaced."""
+        self.assertUnlocked()
+        with self._database.write() as c:
+            _delete(c, tag)
+            taken = sa.inspect(c).get_table_names()
+            table = schema.table_name(tag, self.DEFAULT_RESULTSET, taken)
+            schema.result_set_table(table).create(c)
+            text = ResultSet(description).description()
+            c.execute(sa.insert(schema.result_sets).values(tag=tag, table=table, description=text))
+            put(c, "current", tag)
+        self._sync()
+        self._current = self._resultSets[tag]
+        return self._current
+
+    def _drop(self, tag: str, rs: ResultSet) -> None:
+        with self._database.write() as c:
+            _delete(c, tag)
+        self._sync()
+
+    def currentTag(self) -> str:
+        """Return the tag of the current result set.
+
+        Raises
+        ------
+        UnknownResultSetError
+            When another process has deleted it.
+        """
+        if self._current not in self._resultSetTags:
+            self._sync()
+        try:
+            return self._resultSetTags[self._current]
+        except KeyError:
+            raise UnknownResultSetError("the current result set was deleted; select another") from None
+
+    # ---------- runs ----------
+
+    def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
+        """Add the outcomes of runs and resolve what was pending as them, in one transaction.
+
+        Idempotent: a run that is there already is left as it is.
+        """
+        self.assertUnlocked()
+        chosen = self._chosen(tag)
+        chosen.assertUnlocked()
+        with self._database.write() as c:
+            holders = _holders(c, [job for job, _ in runs])
+            for number in {holders.get(job, chosen._number) for job, _ in runs}:
+                mine = [(job, o) for job, o in runs if holders.get(job, chosen._number) == number]
+                self._numbers[number].insert(c, *_single(mine))
+            done = [(job,) for job, _ in runs]
+            c.exec_driver_sql("DELETE FROM labkit_pending WHERE job = ?", done)
+
+    def _holding(self, jobid: str) -> ResultSet | None:
+        with self._database.read() as c:
+            number = _holders(c, [jobid]).get(jobid)
+        if number is None:
+            return None
+        if number not in self._numbers:
+            self._sync()
+        return self._numbers[number]
+
+    def resolvePendingResult(self, rc: Outcome, jobid: str) -> None:
+        """Add the outcome of a pending result to the result set that waits for it.
+
+        Raises
+        ------
+        PendingResultException
+            When nothing is pending as this job.
+        """
+        if self._holding(jobid) is None:
+            raise PendingResultException(jobid)
+        self.recordRuns([(jobid, rc)])
+
+    def allPendingResults(self) -> set[str]:
+        """Return the jobs pending in all result sets."""
+        with self._database.read() as c:
+            return set(c.execute(sa.select(schema.pending.c.job)).scalars())
+
+    def numberOfAllPendingResults(self) -> int:
+        """Return the number of jobs pending in all result sets."""
+        with self._database.read() as c:
+            return int(c.execute(sa.select(sa.func.count()).select_from(schema.pending)).scalar_one())
+
+    # ---------- chunks: which messages carry what is pending ----------
+
+    def recordChunk(self, chunk: str, cluster: str, message: str | None) -> None:
+        """Note which message to which cluster carries a chunk."""
+        t = schema.chunks
+        with self._database.write() as c:
+            c.execute(sa.delete(t).where(t.c.chunk == chunk))
+            c.execute(sa.insert(t).values(chunk=chunk, cluster=cluster, message=message))
+
+    def outstandingChunks(self) -> dict[str, tuple[str, str | None]]:
+        """Return cluster and message of each chunk of which something is pending."""
+        t, p = schema.chunks.c, schema.pending.c
+        query = sa.select(t.chunk, t.cluster, t.message).where(t.chunk.in_(sa.select(p.chunk)))
+        with self._database.read() as c:
+            return {chunk: (cluster, message) for chunk, cluster, message in c.execute(query)}
+
+    def pendingInChunk(self, chunk: str) -> list[str]:
+        """Return the jobs that a chunk carries and that are still pending."""
+        p = schema.pending.c
+        with self._database.read() as c:
+            return list(c.execute(sa.select(p.job).where(p.chunk == chunk)).scalars())
+
+    def dropPendingResults(self, jobids: Iterable[str]) -> None:
+        """Forget results that never began: their points are missing again."""
+        with self._database.write() as c:
+            rows = [(job,) for job in jobids]
+            if rows:
+                c.exec_driver_sql("DELETE FROM labkit_pending WHERE job = ?", rows)
+
+    # ---------- logs ----------
+
+    def recordLogs(self, texts: Mapping[str, tuple[str | None, str]]) -> None:
+        """Keep what runs printed and logged: run to key and text."""
+        rows = [(run, key, text) for run, (key, text) in texts.items()]
+        if rows:
+            with self._database.write() as c:
+                c.exec_driver_sql(
+                    "INSERT INTO labkit_logs (run, key, text) VALUES (?, ?, ?) "
+                    "ON CONFLICT (run) DO NOTHING",
+                    rows,
+                )
+
+    def log(self, key: str) -> str:
+        """Return what the runs of a point printed and logged; empty when nothing.
+
+        Parameters
+        ----------
+        key : str
+            The point's key, or its beginning.
+        """
+        t = schema.logs.c
+        query = sa.select(t.text).where(t.key.startswith(key, autoescape=True)).order_by(t.run)
+        with self._database.read() as c:
+            return "".join(c.execute(query).scalars())
+
+
+def _holders(c: sa.Connection, jobs: Sequence[str]) -> dict[str, int]:
+    """Return which result set waits for each of these jobs."""
+    found: dict[str, int] = {}
+    p = schema.pending.c
+    for start in range(0, len(jobs), 10_000):
+        some = jobs[start : start + 10_000]
+        rows = c.execute(sa.select(p.job, p.result_set).where(p.job.in_(some)))
+        found.update({job: number for job, number in rows})
+    return found
+
+
+def _single(runs: Iterable[tuple[str, Outcome]]) -> tuple[list[Outcome], list[str]]:
+    """Return single outcomes, each with a run identifier of its own."""
+    outcomes: list[Outcome] = []
+    names: list[str] = []
+    for job, outcome in runs:
+        for i, single in enumerate(flatten(outcome)):
+            outcomes.append(single)
+            names.append(job if i == 0 else f"{job}.{i}")
+    return outcomes, names
+
+
+def _delete(c: sa.Connection, tag: str) -> None:
+    t = schema.result_sets
+    row = c.execute(sa.select(t.c.id, t.c.table).where(t.c.tag == tag)).first()
+    if row is None:
+        return
+    number, table = row
+    for other in (schema.columns, schema.attributes, schema.pending):
+        c.execute(sa.delete(other).where(other.c.result_set == number))
+    c.execute(sa.delete(t).where(t.c.id == number))
+    schema.result_set_table(table).drop(c)

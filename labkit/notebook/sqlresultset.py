@@ -1,0 +1,376 @@
+"""A result set that is a table of a notebook in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from labkit.errors import NotebookError, PendingResultException, ResultSetLockedException
+from labkit.experiment import Experiment
+from labkit.notebook import schema
+from labkit.notebook.arrays import SlabWriter
+from labkit.notebook.database import Database, next_slab
+from labkit.notebook.resultset import KEY, METADATA, PARAMETERS, PARTS, Outcome, ResultSet, cancelled, check, matches
+from labkit.notebook.rows import RowReader, RowWriter, columns_of
+from labkit.notebook.values import dumps, loads
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+__all__ = ["SQLResultSet", "record_pending"]
+
+
+class SQLResultSet(ResultSet):
+    """A result set in SQL. Nothing of it is kept in memory: readers see what is written.
+
+    Parameters
+    ----------
+    database : Database
+        The notebook's file.
+    number : int
+        The result set's id there.
+    """
+
+    def __init__(self, database: Database, number: int) -> None:
+        super().__init__("")
+        self._database = database
+        self._number = number
+
+    def _about(self, column: sa.Column[Any]) -> Any:
+        query = sa.select(column).where(schema.result_sets.c.id == self._number)
+        with self._database.read() as c:
+            return c.execute(query).scalar()
+
+    def _change(self, **values: Any) -> None:
+        t = schema.result_sets
+        with self._database.write() as c:
+            c.execute(sa.update(t).where(t.c.id == self._number).values(**values))
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return str(self._about(schema.result_sets.c.table))
+
+    # ---------- about ----------
+
+    def description(self) -> str:
+        """Return the free text description."""
+        return str(self._about(schema.result_sets.c.description))
+
+    def setDescription(self, d: str) -> None:
+        """Set the free text description."""
+        self._change(description=d)
+
+    def isLocked(self) -> bool:
+        """Test whether the result set is finished."""
+        return bool(self._about(schema.result_sets.c.locked))
+
+    def finish(self) -> None:
+        """Cancel what is pending, and lock the result set."""
+        if not self.isLocked():
+            self.cancelPendingResults(self.pendingResults())
+            self._change(locked=True)
+
+    def assertUnlocked(self) -> None:
+        """Raise :class:`ResultSetLockedException` if the result set is locked."""
+        if self.isLocked():
+            raise ResultSetLockedException(str(self._about(schema.result_sets.c.tag)))
+
+    def names(self) -> dict[str, list[str] | None]:
+        """Return the names of parameters, metadata and results, as far as they are known."""
+        with self._database.read() as c:
+            known = columns_of(c, self._number)
+            waiting = c.execute(self._where_pending(schema.pending.c.parameters).limit(1)).scalar()
+            has_rows = self._count(c) > 0
+        names: dict[str, list[str] | None] = {}
+        for part in PARTS:
+            found = {name for p, name in known if p == part}
+            if part == PARAMETERS and waiting is not None:
+                found |= set(loads(waiting, _NoArrays()))
+            if part == METADATA and has_rows:
+                found |= Experiment.StandardMetadata
+            names[part] = sorted(found) if found else None
+        return names
+
+    def metadataNames(self) -> list[str]:
+        """Return the names of the metadata."""
+        return self.names()[METADATA] or []
+
+    def parameterNames(self) -> list[str]:
+        """Return the names of the parameters."""
+        return self.names()[PARAMETERS] or []
+
+    def resultNames(self) -> list[str]:
+        """Return the names of the results."""
+        return self.names()[Experiment.RESULTS] or []
+
+    def dtype(self) -> np.dtype[Any]:
+        """Return the structured dtype of an outcome, as epyc infers it."""
+        if self._dtype is None:
+            for outcome in self.results():
+                self._learn(outcome)
+        return super().dtype()
+
+    def isDirty(self) -> bool:
+        """Return False: what was added is written."""
+        return False
+
+    # ---------- attributes ----------
+
+    def keys(self) -> set[str]:
+        """Return the names of the attributes."""
+        t = schema.attributes.c
+        with self._database.read() as c:
+            return set(c.execute(sa.select(t.name).where(t.result_set == self._number)).scalars())
+
+    def getAttribute(self, k: str) -> Any:
+        """Return an attribute.
+
+        Raises
+        ------
+        KeyError
+        """
+        t = schema.attributes.c
+        query = sa.select(t.value).where(t.result_set == self._number, t.name == k)
+        with self._database.read() as c:
+            text = c.execute(query).scalar()
+        if text is None:
+            raise KeyError(k)
+        with self._database.arrays.reader() as arrays:
+            return loads(text, arrays)
+
+    def setAttribute(self, k: str, v: Any) -> None:
+        """Set an attribute: anything that can be a result.
+
+        Raises
+        ------
+        ResultSetLockedException, UnstorableValueError
+        """
+        self.assertUnlocked()
+        t = schema.attributes
+        with self._slabs() as (c, slabs):
+            text = dumps(k, v, slabs)
+            c.execute(sa.delete(t).where(t.c.result_set == self._number, t.c.name == k))
+            c.execute(sa.insert(t).values(result_set=self._number, name=k, value=text))
+
+    def __delitem__(self, k: str) -> None:
+        self.assertUnlocked()
+        if k not in self:
+            raise KeyError(k)
+        t = schema.attributes
+        with self._database.write() as c:
+            c.execute(sa.delete(t).where(t.c.result_set == self._number, t.c.name == k))
+
+    def __contains__(self, k: object) -> bool:
+        return k in self.keys()
+
+    @contextmanager
+    def _slabs(self) -> Iterator[tuple[sa.Connection, SlabWriter]]:
+        """Run a transaction whose values may hold arrays."""
+        table = self.table
+        with self._database.write() as c:
+            slabs = SlabWriter(lambda: next_slab(c), table)
+            yield c, slabs
+            if slabs:
+                self._database.arrays.write(slabs)
+
+    # ---------- outcomes ----------
+
+    def addResults(self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None) -> None:
+        """Add outcomes, all or none; a run that is there already is left as it is."""
+        self.assertUnlocked()
+        with self._database.write() as c:
+            self.insert(c, outcomes, runs)
+
+    def insert(
+        self, c: sa.Connection, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None
+    ) -> None:
+        """Add outcomes in a transaction that runs already."""
+        for outcome in outcomes:
+            check(outcome)
+        if outcomes:
+            query = sa.select(schema.result_sets.c.table).where(schema.result_sets.c.id == self._number)
+            writer = RowWriter(c, self._number, c.execute(query).scalar_one(), self._database.arrays)
+            writer.write(outcomes, runs or [None] * len(outcomes))
+
+    @contextmanager
+    def _rows(self) -> Iterator[RowReader]:
+        table = self.table
+        with self._database.read() as c, self._database.arrays.reader() as arrays:
+            yield RowReader(c, self._number, table, arrays)
+
+    def results(self) -> list[Outcome]:
+        """Return all outcomes as results dicts; what is missing is None."""
+        with self._rows() as rows:
+            return list(rows.outcomes())
+
+    def dataframe(self, only_successful: bool = False) -> pd.DataFrame:
+        """Return all outcomes as a table: parameters, results, metadata."""
+        with self._rows() as rows:
+            return rows.frame(only_successful)
+
+    def _count(self, c: sa.Connection) -> int:
+        query = sa.select(schema.result_sets.c.table).where(schema.result_sets.c.id == self._number)
+        table = schema.result_set_table(c.execute(query).scalar_one())
+        return int(c.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+    def numberOfResults(self) -> int:
+        """Return the number of outcomes, failed ones and repetitions included."""
+        with self._database.read() as c:
+            return self._count(c)
+
+    def keys_by_status(self) -> dict[str, bool]:
+        """Return the keys of all points with an outcome, and whether one succeeded."""
+        with self._database.read() as c:
+            known = columns_of(c, self._number)
+            key, status = known.get((METADATA, KEY)), known.get((METADATA, Experiment.STATUS))
+            if key is None or status is None or key.kind == "null":
+                return {}
+            table = schema.result_set_table(self.table)
+            k, s = sa.column(key.column), sa.column(status.column)
+            query = sa.select(k, sa.func.max(s)).select_from(table).where(k.is_not(None)).group_by(k)
+            return {name: bool(good) for name, good in c.execute(query)}
+
+    # ---------- pending ----------
+
+    def _where_pending(self, *columns: sa.Column[Any]) -> sa.Select[Any]:
+        return sa.select(*columns).where(schema.pending.c.result_set == self._number)
+
+    def addSinglePendingResult(self, params: dict[str, Any], jobid: str) -> None:
+        """Record that the result at a point is on its way.
+
+        Raises
+        ------
+        ResultSetLockedException
+        NotebookError
+            When parameters are missing, or the job is known already.
+        """
+        self.assertUnlocked()
+        missing = set(self.parameterNames()) - set(params)
+        if missing:
+            raise NotebookError(f"job {jobid} lacks the parameters {', '.join(sorted(missing))}")
+        with self._slabs() as (c, slabs):
+            known = sa.select(schema.pending.c.job).where(schema.pending.c.job == jobid)
+            if c.execute(known).scalar() is not None:
+                raise NotebookError(f"a result is pending as job {jobid} already")
+            record_pending(c, self._number, [(jobid, params, None)], None, slabs)
+
+    def addPendingResults(
+        self, points: Sequence[tuple[str, dict[str, Any], str]], chunk: str
+    ) -> None:
+        """Record that points are on their way, all in one transaction.
+
+        Parameters
+        ----------
+        points : sequence of (job, parameters, key)
+            The jobs are unique in the notebook.
+        chunk : str
+            The message that carries them.
+        """
+        self.assertUnlocked()
+        with self._slabs() as (c, slabs):
+            record_pending(c, self._number, points, chunk, slabs)
+
+    def pendingResults(self) -> list[str]:
+        """Return the job identifiers of what is pending."""
+        with self._database.read() as c:
+            return list(c.execute(self._where_pending(schema.pending.c.job)).scalars())
+
+    def numberOfPendingResults(self) -> int:
+        """Return how many results are pending."""
+        with self._database.read() as c:
+            return int(c.execute(self._where_pending(sa.func.count())).scalar_one())
+
+    def pendingResultParameters(self, jobid: str) -> dict[str, Any]:
+        """Return the point of a pending result.
+
+        Raises
+        ------
+        PendingResultException
+            When nothing is pending as this job.
+        """
+        with self._database.read() as c:
+            query = self._where_pending(schema.pending.c.parameters).where(schema.pending.c.job == jobid)
+            text = c.execute(query).scalar()
+        if text is None:
+            raise PendingResultException(jobid)
+        with self._database.arrays.reader() as arrays:
+            point: dict[str, Any] = loads(text, arrays)
+        return point
+
+    def pending_keys(self) -> set[str]:
+        """Return the keys of the points that are pending."""
+        with self._database.read() as c:
+            return set(c.execute(self._where_pending(schema.pending.c.key)).scalars()) - {None}
+
+    def cancelPendingResults(self, jobids: Sequence[str], reason: Exception | None = None) -> None:
+        """Turn pending results into failed outcomes, all or none."""
+        self.assertUnlocked()
+        if not jobids:
+            return
+        points = self._points()
+        outcomes = []
+        for job in jobids:
+            if job not in points:
+                raise PendingResultException(job)
+            parameters, key = points[job]
+            outcomes.append(cancelled(parameters, reason))
+            if key is not None:
+                outcomes[-1][METADATA][KEY] = key
+        with self._database.write() as c:
+            self.insert(c, outcomes, list(jobids))
+            _forget(c, jobids)
+
+    def _points(self) -> dict[str, tuple[dict[str, Any], str | None]]:
+        """Return parameters and key of each pending job."""
+        t = schema.pending.c
+        with self._database.read() as c, self._database.arrays.reader() as arrays:
+            rows = c.execute(self._where_pending(t.job, t.parameters, t.key))
+            return {job: (loads(text, arrays), key) for job, text, key in rows}
+
+    def pendingResultsFor(self, params: Mapping[str, Any]) -> list[str]:
+        """Return the jobs pending at these parameters; several values mean any of them."""
+        points = self._points()
+        if points:
+            self._check_names(params)
+        return [job for job, (point, _) in points.items() if matches(point, params)]
+
+    def _forget(self, jobids: Sequence[str]) -> None:
+        with self._database.write() as c:
+            _forget(c, jobids)
+
+
+class _NoArrays:
+    """Stands for arrays where only the names of a point are wanted."""
+
+    def get(self, reference: str) -> Any:
+        return None
+
+
+def record_pending(
+    c: sa.Connection,
+    result_set: int,
+    points: Iterable[tuple[str, Mapping[str, Any], str | None]],
+    chunk: str | None,
+    slabs: SlabWriter,
+) -> None:
+    """Write points that are on their way, in a transaction that runs already."""
+    rows = [
+        (job, result_set, key, dumps("parameters", dict(params), slabs), chunk)
+        for job, params, key in points
+    ]
+    if rows:
+        c.exec_driver_sql(
+            "INSERT INTO labkit_pending (job, result_set, key, parameters, chunk) VALUES (?, ?, ?, ?, ?)",
+            rows,
+        )
+
+
+def _forget(c: sa.Connection, jobids: Iterable[str]) -> None:
+    rows = [(job,) for job in jobids]
+    if rows:
+        c.exec_driver_sql("DELETE FROM labkit_pending WHERE job = ?", rows)
