@@ -121,7 +121,7 @@ class SeriesError(LabkitError, ValueError):
 
 
 class ExperimentError(LabkitError, TypeError):
-    """An experiment that cannot be run: not importable, not picklable, or without a results dict."""
+    """An experiment that cannot be run: not importable or picklable, or without results dict."""
 
 
 class SourceChangedWarning(UserWarning):
@@ -204,9 +204,8 @@ class LabNotebookLockedException(NotebookError, epyc.LabNotebookLockedException)
     """A notebook that was finished cannot be written any more."""
 
     def __init__(self, name: str = "") -> None:
-        Exception.__init__(
-            self, f"Lab notebook {name} is finished and locked; use another notebook".replace("  ", " ")
-        )
+        named = f"Lab notebook {name}" if name else "Lab notebook"
+        Exception.__init__(self, f"{named} is finished and locked; use another notebook")
         self._name = name
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -8,11 +8,13 @@ ours.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import logging
 import math
-import textwrap
+import numbers
+import sys
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -51,7 +53,7 @@ class Range:
     Parameters
     ----------
     lo, hi : float
-        The ends, both included; ``lo < hi``.
+        The ends, both included; ``lo < hi``. Python numbers, whatever was given.
     log : bool
         Sample the logarithm evenly; then ``lo > 0``.
     integer : bool
@@ -60,7 +62,8 @@ class Range:
     Raises
     ------
     ParameterError
-        For ends that are not finite, in the wrong order, or not positive with ``log``.
+        For ends that are not finite numbers, in the wrong order, too far apart for a
+        float, not positive with ``log``, or not whole with ``integer``.
 
     Examples
     --------
@@ -77,7 +80,7 @@ class Range:
 
     def __post_init__(self) -> None:
         ends = f"Range({self.lo}, {self.hi})"
-        if not (math.isfinite(self.lo) and math.isfinite(self.hi)):
+        if not (_is_finite(self.lo) and _is_finite(self.hi)):
             raise ParameterError(f"{ends}: both ends must be finite numbers")
         if not self.lo < self.hi:
             raise ParameterError(f"{ends} is empty: give the lower end first")
@@ -85,6 +88,11 @@ class Range:
             raise ParameterError(f"{ends}: a logarithmic range must start above 0")
         if self.integer and (self.lo != int(self.lo) or self.hi != int(self.hi)):
             raise ParameterError(f"{ends}: the ends of an integer range must be whole numbers")
+        for name in ("lo", "hi"):
+            end = getattr(self, name)
+            object.__setattr__(self, name, int(end) if self.integer else float(end))
+        if not _is_finite(self.hi / self.lo if self.log else self.hi - self.lo):
+            raise ParameterError(f"{ends}: the ends are too far apart to sample what is between")
 
     def at(self, u: float) -> float | int:
         """Return the value at the fraction ``u`` of the range, ``0 <= u < 1``."""
@@ -94,6 +102,13 @@ class Range:
         if self.integer:
             return int(min(math.floor(x), self.hi))
         return float(min(x, self.hi))
+
+
+def _is_finite(x: Any) -> bool:
+    try:
+        return isinstance(x, numbers.Real) and math.isfinite(x)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def values(name: str, given: Any) -> list[Any] | Range:
@@ -177,8 +192,8 @@ class Parameter:
     def range(self) -> list[Any] | Range:
         """The values, as a list, or the :class:`Range`."""
         # an iterator is read once, and kept
-        self._given = values(self.name, self._given)
-        return self._given
+        self._given = listed = values(self.name, self._given)
+        return listed
 
     @property
     def label(self) -> str:
@@ -189,7 +204,7 @@ class Parameter:
         return f"Parameter({self._given!r}, unit={self.unit!r}, doc={self.doc!r})"
 
 
-class Experiment(epyc.Experiment):  # type: ignore[misc]
+class Experiment(epyc.Experiment):
     """A computation that runs at the points of a parameter space.
 
     Subclasses define :meth:`do`, and :meth:`setUp` and :meth:`tearDown` where they
@@ -239,10 +254,15 @@ class Experiment(epyc.Experiment):  # type: ignore[misc]
     def rng(self) -> np.random.Generator:
         """The random generator of this point: the same wherever and whenever it runs."""
         if self._rng is None:
-            repetition = list(self._repetition) or None
+            repetition = self._repetition or None
             name = point.key(identity(self), self.version, self.parameters(), repetition)
             self._rng = point.generator(self.seed, name)
         return self._rng
+
+    def configure(self, params: dict[str, Any]) -> None:
+        """Take the parameters of a point; called by :meth:`set`."""
+        self._rng = None
+        super().configure(params)
 
     def run(self, fatal: bool = False) -> dict[str, Any]:
         """Run the experiment at the point that was set.
@@ -259,16 +279,16 @@ class Experiment(epyc.Experiment):  # type: ignore[misc]
         -------
         dict
             epyc's results dict: parameters, metadata and results. Times are in
-            seconds, and the elapsed time counts a phase that failed, too.
+            seconds, and the elapsed time counts a phase that failed, too. There are
+            results when ``do`` succeeded, even if ``tearDown`` failed.
         """
         self._rng = None
         self._results = {}
         self._metadata = {self.EXPERIMENT: f"{type(self).__module__}.{type(self).__name__}"}
         self._metadata[self.START_TIME] = started = datetime.now()
-        results: Any = {}
         failure: BaseException | None = None
         try:
-            results = self._phases(started)
+            self._phases(started)
         except (Exception, SystemExit) as e:
             failure = e
             self._metadata[self.EXCEPTION] = e
@@ -279,11 +299,10 @@ class Experiment(epyc.Experiment):  # type: ignore[misc]
         self._metadata[self.STATUS] = failure is None
         if failure is not None and fatal:
             raise failure
-        self._results = results
-        report: dict[str, Any] = self.report(self.parameters(), self._metadata, results)
+        report: dict[str, Any] = self.report(self.parameters(), self._metadata, self._results)
         return report
 
-    def _phases(self, started: datetime) -> Any:
+    def _phases(self, started: datetime) -> None:
         params, meta = self.parameters(), self._metadata
         self.setUp(params)
         set_up = datetime.now()
@@ -294,11 +313,11 @@ class Experiment(epyc.Experiment):  # type: ignore[misc]
         except BaseException:
             self._tear_down_quietly()
             raise
+        self._results = results
         done = datetime.now()
         meta[self.EXPERIMENT_TIME] = (done - set_up).total_seconds()
         self.tearDown()
         meta[self.TEARDOWN_TIME] = (datetime.now() - done).total_seconds()
-        return results
 
     def _check(self, results: Any) -> None:
         if isinstance(results, list):
@@ -321,21 +340,38 @@ class Experiment(epyc.Experiment):  # type: ignore[misc]
             logger.exception("tearDown failed after do had failed")
 
 
-class ExperimentCombinator(epyc.ExperimentCombinator, Experiment):  # type: ignore[misc]
-    """An experiment around another one."""
+class ExperimentCombinator(epyc.ExperimentCombinator, Experiment):
+    """An experiment around another one, at the same parameters.
+
+    Examples
+    --------
+    >>> class Doubled(ExperimentCombinator):
+    ...     def do(self, params):
+    ...         return {"end": 2 * self.experiment().run()["results"]["end"]}
+    >>> class Walk(Experiment):
+    ...     def do(self, params):
+    ...         return {"end": params["steps"]}
+    >>> Doubled(Walk()).set({"steps": 10}).run()["results"]
+    {'end': 20}
+    """
 
     def identity(self) -> str:
-        """Name this combinator and the experiment inside."""
-        return f"{super().identity()}({identity(self.experiment())})"
+        """Name this combinator, its settings, and the experiment inside with its version."""
+        return super().identity() + _inside(self)
 
     def _run_inside(self, repetition: tuple[int, ...]) -> Any:
-        inside = self.experiment()
-        if isinstance(inside, Experiment):
-            inside._repetition = repetition
-        return inside.run()
+        inside = list(_experiments_inside(self))
+        before = [e._repetition for e in inside]
+        for e in inside:
+            e._repetition = repetition
+        try:
+            return self.experiment().run()
+        finally:
+            for e, outer in zip(inside, before, strict=True):
+                e._repetition = outer
 
 
-class RepeatedExperiment(epyc.RepeatedExperiment, ExperimentCombinator):  # type: ignore[misc]
+class RepeatedExperiment(epyc.RepeatedExperiment, ExperimentCombinator):
     """Run an experiment ``N`` times at each point, each time with its own random stream.
 
     Examples
@@ -347,10 +383,6 @@ class RepeatedExperiment(epyc.RepeatedExperiment, ExperimentCombinator):  # type
     >>> throws[0]["results"] == throws[1]["results"]
     False
     """
-
-    def identity(self) -> str:
-        """Name the experiment inside and the number of repetitions."""
-        return f"{super().identity()}x{self.repetitions()}"
 
     def do(self, params: dict[str, Any]) -> list[dict[str, Any]]:
         """Run the experiment inside; its repetitions are the results."""
@@ -364,14 +396,18 @@ class RepeatedExperiment(epyc.RepeatedExperiment, ExperimentCombinator):  # type
         return outcomes
 
 
-class SummaryExperiment(epyc.SummaryExperiment, ExperimentCombinator):  # type: ignore[misc]
-    """Keep the statistics of an experiment that gives several results at a point."""
+class SummaryExperiment(epyc.SummaryExperiment, ExperimentCombinator):
+    """Keep the statistics of an experiment that gives several results at a point.
 
-    def identity(self) -> str:
-        """Name the experiment inside and which of its results are summarised."""
-        summarised = self._summarised_results
-        chosen = "" if summarised is None else "[" + ",".join(sorted(summarised)) + "]"
-        return super().identity() + chosen
+    Examples
+    --------
+    >>> class Dice(Experiment):
+    ...     def do(self, params):
+    ...         return {"thrown": self.rng.random()}
+    >>> summary = SummaryExperiment(RepeatedExperiment(Dice(), 10)).set({"a": 1}).run()["results"]
+    >>> sorted(summary)
+    ['thrown_max', 'thrown_mean', 'thrown_median', 'thrown_min', 'thrown_variance']
+    """
 
     def do(self, params: dict[str, Any]) -> dict[str, Any]:
         """Run the experiment inside and summarise those of its runs that succeeded."""
@@ -388,27 +424,57 @@ def identity(e: epyc.Experiment) -> str:
 
     An experiment written for epyc has no :meth:`Experiment.identity`: it is named as
     ours is by default.
+
+    Examples
+    --------
+    >>> identity(RepeatedExperiment(Experiment(), 3))
+    'labkit.experiment.RepeatedExperiment(labkit.experiment.Experiment@1)x3'
     """
     if isinstance(e, Experiment):
         return e.identity()
     name = f"{type(e).__module__}.{type(e).__qualname__}"
-    if isinstance(e, epyc.ExperimentCombinator):
-        repetitions = f"x{e.repetitions()}" if isinstance(e, epyc.RepeatedExperiment) else ""
-        return f"{name}({identity(e.experiment())}){repetitions}"
-    return name
+    return name + _inside(e) if isinstance(e, epyc.ExperimentCombinator) else name
+
+
+def _inside(e: epyc.ExperimentCombinator) -> str:
+    inside = e.experiment()
+    text = f"({identity(inside)}@{getattr(inside, 'version', Experiment.version)})"
+    if isinstance(e, epyc.RepeatedExperiment):
+        text += f"x{e.repetitions()}"
+    chosen: Any = getattr(e, "_summarised_results", None)
+    return text if chosen is None else f"{text}[{','.join(sorted(chosen))}]"
+
+
+def _experiments_inside(e: epyc.Experiment) -> Iterator[Experiment]:
+    while isinstance(e, epyc.ExperimentCombinator):
+        e = e.experiment()
+        if isinstance(e, Experiment):
+            yield e
 
 
 def declared(e: epyc.Experiment | type) -> dict[str, Parameter]:
     """Return the declared parameters of an experiment or of its class, by name.
 
-    Those of a combinator are those of the experiment inside.
+    Those of a combinator are those of the experiment inside. A subclass takes a
+    declaration back by giving the name another meaning, such as None.
+
+    Examples
+    --------
+    >>> class Walk(Experiment):
+    ...     steps = Parameter([10, 100])
+    >>> declared(Walk)
+    {'steps': Parameter([10, 100], unit='', doc='')}
     """
     if isinstance(e, epyc.ExperimentCombinator):
         return declared(e.experiment())
     cls = e if isinstance(e, type) else type(e)
     found: dict[str, Parameter] = {}
     for base in reversed(cls.__mro__):
-        found.update({n: p for n, p in vars(base).items() if isinstance(p, Parameter)})
+        for name, member in vars(base).items():
+            if isinstance(member, Parameter):
+                found[name] = member
+            else:
+                found.pop(name, None)
     return found
 
 
@@ -421,28 +487,48 @@ def source_digest(e: epyc.Experiment) -> str:
     Returns
     -------
     str
-        32 hexadecimal digits; empty when the source cannot be had.
+        32 hexadecimal digits; empty when there is no source, or none but labkit's,
+        epyc's and Python's own.
+
+    Examples
+    --------
+    >>> source_digest(Experiment())
+    ''
     """
     if isinstance(e, epyc.ExperimentCombinator):
         return source_digest(e.experiment())
-    bases = [c for c in type(e).__mro__ if not c.__module__.startswith(("labkit.experiment", "epyc"))]
-    digest = hashlib.blake2b(digest_size=point.KEY_BYTES)
-    try:
-        for cls in bases[:-1]:  # the last is object
-            for text in _sources(cls):
-                digest.update(ast.unparse(ast.parse(textwrap.dedent(text))).encode())
-    except (OSError, TypeError, SyntaxError):
+    classes = filter(_is_users, type(e).__mro__)
+    texts = [ast.unparse(tree) for cls in classes for tree in _trees(cls)]
+    if not texts:
         return ""
-    return digest.hexdigest()
+    source = "\n".join(texts).encode(errors="surrogatepass")
+    return hashlib.blake2b(source, digest_size=point.KEY_BYTES).hexdigest()
 
 
-def _sources(cls: type) -> Iterator[str]:
+def _is_users(cls: type) -> bool:
+    package = cls.__module__.split(".")[0]
+    return cls.__module__ != __name__ and package not in {"epyc", *sys.stdlib_module_names}
+
+
+def _trees(cls: type) -> Iterator[ast.stmt]:
     try:
-        yield inspect.getsource(cls)
-    except (OSError, TypeError):
-        # a class of a notebook's cell has no file; its functions know their cell
-        for function in _functions(vars(cls).values()):
-            yield inspect.getsource(function)
+        tree = _tree(inspect.getsource(cls))
+    except (OSError, TypeError, SyntaxError):
+        tree = None
+    if isinstance(tree, ast.ClassDef) and tree.name == cls.__name__:
+        yield tree
+        return
+    # a class of a notebook's cell has no file; its functions know their cell
+    for function in _functions(vars(cls).values()):
+        # one that a decorator made, such as a dataclass's, has no source
+        with contextlib.suppress(OSError, TypeError, SyntaxError):
+            yield _tree(inspect.getsource(function))
+
+
+def _tree(text: str) -> ast.stmt:
+    # dedenting would change text that spans lines
+    block = ast.parse("if 1:\n" + text if text[:1].isspace() else text).body[0]
+    return block.body[0] if isinstance(block, ast.If) else block
 
 
 def _functions(members: Iterable[Any]) -> Iterator[Callable[..., Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,16 @@ from labkit.errors import UnhashableParameterError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Point", "canonical", "generator", "key"]
+__all__ = ["Point", "canonical", "generator", "job_name", "key"]
 
 #: Bytes of a key: blake2b-128.
 KEY_BYTES = 16
 
-_SCALARS = (int, float, str, bool, type(None))
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
+_SCALARS = (float, str, bool, type(None))
+# not ASCII: its escapes are the same for a character and for a pair of lone surrogates
+_encode = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
+).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,9 @@ def canonical(value: Any) -> Any:
     kind = type(value)
     if kind in _SCALARS:
         return value
+    if kind is int:
+        # Python prints no decimals of a number of thousands of digits
+        return value if -(2**64) < value < 2**64 else {"!int": hex(value)}
     if kind is list or kind is tuple:
         return [canonical(v) for v in value]
     if isinstance(value, Mapping):
@@ -80,10 +86,10 @@ def canonical(value: Any) -> Any:
 
 
 def _canonical_dict(value: Mapping[Any, Any]) -> Any:
-    if all(type(k) is str and not k.startswith("!") for k in value):
-        return {k: canonical(v) for k, v in value.items()}
-    pairs = [[canonical(k), canonical(v)] for k, v in value.items()]
-    return {"!dict": sorted(pairs, key=_encode)}
+    pairs = [(canonical(k), canonical(v)) for k, v in value.items()]
+    if all(type(k) is str and not k.startswith("!") for k, _ in pairs):
+        return dict(pairs)
+    return {"!dict": sorted(map(list, pairs), key=_encode)}
 
 
 def _canonical_rare(value: Any) -> Any:
@@ -92,10 +98,7 @@ def _canonical_rare(value: Any) -> Any:
     if isinstance(value, np.generic):
         return _canonical_numpy(value)
     if isinstance(value, np.ndarray):
-        if value.dtype.hasobject:
-            raise TypeError("an array of Python objects")
-        digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=KEY_BYTES)
-        return {"!array": [value.dtype.str, list(value.shape), digest.hexdigest()]}
+        return _canonical_array(value)
     if isinstance(value, complex):
         return {"!complex": [repr(value.real), repr(value.imag)]}
     if isinstance(value, bytes | bytearray):
@@ -103,15 +106,31 @@ def _canonical_rare(value: Any) -> Any:
     if isinstance(value, datetime | date | time):
         return {"!" + _time_kind(value): value.isoformat()}
     if isinstance(value, timedelta):
-        return {"!timedelta": [value.days, value.seconds, value.microseconds]}
+        # pandas' own has nanoseconds, too
+        parts = [value.days, value.seconds, value.microseconds, getattr(value, "nanoseconds", 0)]
+        return {"!timedelta": parts}
     for plain in (bool, int, float, str):
         if isinstance(value, plain):
-            return plain(value)
+            return canonical(plain(value))
     if isinstance(value, list | tuple):
         return [canonical(v) for v in value]
     if isinstance(value, set | frozenset):
         return {"!set": sorted((canonical(v) for v in value), key=_encode)}
     raise TypeError(f"a {type(value).__name__}")
+
+
+def _canonical_array(value: np.ndarray[Any, Any]) -> Any:
+    import numpy as np
+
+    if value.dtype.hasobject:
+        raise TypeError("an array of Python objects")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("a masked array")
+    dtype = value.dtype.newbyteorder("<")
+    digest = hashlib.blake2b(value.astype(dtype).tobytes(), digest_size=KEY_BYTES)
+    # a structured type's own name says nothing of its fields
+    name = dtype.str if dtype.names is None else str(dtype)
+    return {"!array": [name, list(value.shape), digest.hexdigest()]}
 
 
 def _canonical_numpy(value: np.generic) -> Any:
@@ -128,7 +147,10 @@ def _time_kind(value: datetime | date | time) -> str:
 
 
 def key(
-    experiment: str, version: int | str, parameters: Mapping[str, Any], repetition: int | None = None
+    experiment: str,
+    version: int | str,
+    parameters: Mapping[str, Any],
+    repetition: int | Sequence[int] | None = None,
 ) -> str:
     """Return the key of a point: 32 hexadecimal digits.
 
@@ -140,13 +162,15 @@ def key(
         The experiment's declared version.
     parameters : mapping
         Names to values, in any order.
-    repetition : int, optional
-        Which repetition at the same parameters.
+    repetition : int or sequence of int, optional
+        Which repetition at the same parameters; of repetitions inside repetitions,
+        the outermost first.
 
     Raises
     ------
     UnhashableParameterError
-        When a parameter has no canonical form; it names the parameter.
+        When a parameter has no canonical form or its name is not text; it names the
+        parameter.
 
     Examples
     --------
@@ -157,18 +181,24 @@ def key(
     """
     plain: dict[str, Any] = {}
     for name, value in parameters.items():
-        if type(value) in _SCALARS:
+        if type(value) in _SCALARS and type(name) is str:
             plain[name] = value
             continue
         try:
-            plain[name] = canonical(value)
-        except TypeError as reason:
+            plain[_text(name)] = canonical(value)
+        except (TypeError, RecursionError) as reason:
             raise UnhashableParameterError(
                 f"parameter {name} of {experiment} cannot be hashed: {reason}; "
                 "use numbers, text, dates, arrays, or lists and dicts of them"
             ) from None
     text = _encode([experiment, version, plain, repetition])
-    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY_BYTES).hexdigest()
+
+
+def _text(name: Any) -> str:
+    if isinstance(name, str):
+        return str(name)
+    raise TypeError("its name is not text")
 
 
 def generator(seed: int, point_key: str) -> np.random.Generator:
@@ -194,3 +224,14 @@ def generator(seed: int, point_key: str) -> np.random.Generator:
 
     words = [int(point_key[i : i + 8], 16) for i in range(0, 2 * KEY_BYTES, 8)]
     return np.random.default_rng(np.random.SeedSequence(entropy=seed, spawn_key=words))
+
+
+def job_name(sweep: str, number: int) -> str:
+    """Return the job of a point: the sweep that asked for it, and its number there.
+
+    Examples
+    --------
+    >>> job_name("5f2a", 17)
+    '5f2a-17'
+    """
+    return f"{sweep}-{number}"

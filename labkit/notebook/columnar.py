@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.experiment import Experiment
-from labkit.notebook.resultset import METADATA, PARAMETERS, PARTS, RESULTS
+from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,12 +36,26 @@ def series(
     import numpy as np
     import pandas as pd
 
-    exact = {i: v for i, v in (exact or {}).items() if not (kind == "float" and v != v)}
-    if exact or kind not in _TYPED:
-        return objects([exact.get(i, decode(cell)) for i, cell in enumerate(cells)])
+    if kind == "float" and not _are_floats(exact or {}, cells):
+        kind = "number"
+    if kind not in _TYPED or (exact and kind != "float"):
+        exact = exact or {}
+        return objects([exact[i] if i in exact else decode(cell) for i, cell in enumerate(cells)])
     if kind == "float":
-        return pd.Series(np.array(cells, dtype=np.float64))
+        numbers = np.array(cells, dtype=np.float64)
+        for i, value in (exact or {}).items():
+            numbers[i] = value
+        return pd.Series(numbers)
     return _TYPED[kind](cells)
+
+
+def _are_floats(exact: Mapping[int, Any], cells: Sequence[Any]) -> bool:
+    """Test whether a column of doubles holds them all: whole numbers may be among the cells."""
+    if any(type(value) is not float for value in exact.values()):
+        return False
+    return int not in set(map(type, cells)) or all(
+        abs(v) <= _EXACT_IN_FLOAT for v in cells if type(v) is int
+    )
 
 
 def _integers(cells: Sequence[int | None]) -> pd.Series[Any]:

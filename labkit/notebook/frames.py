@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UnstorableValueError
+from labkit.notebook import values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,17 +35,16 @@ def tag(name: str, value: Any, sink: Sink) -> dict[str, Any]:
 
     if value is pd.NaT or value is pd.NA:
         return {"!pandas": str(value)}
-    if isinstance(value, pd.Timestamp):
-        return {"!timestamp": [value.isoformat(), str(value.tz) if value.tz else None, value.unit]}
-    if isinstance(value, pd.Timedelta):
-        return {"!pdtimedelta": [value.value, value.unit]}
+    if isinstance(value, pd.Timestamp | pd.Timedelta):
+        return _tag_moment(name, value)
     if isinstance(value, pd.Series | pd.DataFrame):
-        kind = "!series" if isinstance(value, pd.Series) else "!frame"
-        frame = value.to_frame(_SERIES_COLUMN) if isinstance(value, pd.Series) else value
-        data = _to_arrow(name, value, frame)
-        label = [value.name] if isinstance(value, pd.Series) else []
+        series = isinstance(value, pd.Series)
+        frame = value.to_frame(_SERIES_COLUMN) if series else value
+        data = _to_arrow(name, type(value).__name__, frame)
         reference = sink.put(name, np.frombuffer(data, dtype=np.uint8))
-        return {kind: [reference, *(_plain_label(name, v) for v in label)]}
+        if series:
+            return {"!series": [reference, values.tag(name, value.name, sink)]}
+        return {"!frame": reference}
     raise UnstorableValueError(name, f"pandas {type(value).__name__}")
 
 
@@ -54,42 +54,53 @@ def untag(kind: str, inside: Any, source: Source) -> Any:
 
     if kind == "!pandas":
         return pd.NaT if inside == "NaT" else pd.NA
-    if kind == "!timestamp":
-        text, zone, unit = inside
-        moment = pd.Timestamp(text)
-        return (moment.tz_convert(zone) if zone else moment).as_unit(unit)
-    if kind == "!pdtimedelta":
-        return pd.Timedelta(inside[0], unit="ns").as_unit(inside[1])
+    if kind in ("!timestamp", "!pdtimedelta"):
+        return _untag_moment(kind, inside)
     if kind == "!series":
-        return _series(_from_arrow(source.get(inside[0]).tobytes()), inside[1])
+        frame = _from_arrow(source.get(inside[0]).tobytes())
+        return frame[_SERIES_COLUMN].rename(inside[1])
     if kind == "!frame":
-        return _from_arrow(source.get(inside[0]).tobytes())
+        return _from_arrow(source.get(inside).tobytes())
     raise ValueError(f"unknown tag {kind}")
 
 
-def _plain_label(name: str, label: Any) -> Any:
-    if label is None or isinstance(label, str | int | float):
-        return label
-    raise UnstorableValueError(name, "Series", f"its name is a {type(label).__name__}")
+def _tag_moment(name: str, value: pd.Timestamp | pd.Timedelta) -> dict[str, Any]:
+    import pandas as pd
+
+    zone = str(value.tz) if isinstance(value, pd.Timestamp) and value.tz is not None else None
+    kind = "!timestamp" if isinstance(value, pd.Timestamp) else "!pdtimedelta"
+    inside = [int(value.asm8.view("i8")), value.unit, zone]
+    try:
+        if _untag_moment(kind, inside) == value:
+            return {kind: inside}
+    except (KeyError, ValueError):  # how pandas says that it does not know the zone
+        pass
+    raise UnstorableValueError(name, type(value).__name__, f"its time zone is {value.tzinfo!r}")
 
 
-def _series(frame: pd.DataFrame, label: Any) -> pd.Series[Any]:
-    return frame[_SERIES_COLUMN].rename(label)
+def _untag_moment(kind: str, inside: Any) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    number, unit, zone = inside
+    if kind == "!pdtimedelta":
+        return pd.Timedelta(np.timedelta64(number, unit))
+    moment = pd.Timestamp(np.datetime64(number, unit))
+    return moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
 
 
-def _to_arrow(name: str, value: pd.Series[Any] | pd.DataFrame, frame: pd.DataFrame) -> bytes:
+def _to_arrow(name: str, what: str, frame: pd.DataFrame) -> bytes:
     import pandas as pd
     import pyarrow as pa
 
-    what = type(value).__name__
     try:
         table = pa.Table.from_pandas(frame, preserve_index=True)
         buffer = pa.BufferOutputStream()
         with pa.ipc.new_stream(buffer, table.schema) as stream:
             stream.write_table(table)
-        data = buffer.getvalue().to_pybytes()
+        data: bytes = buffer.getvalue().to_pybytes()
         pd.testing.assert_frame_equal(_from_arrow(data), frame, check_exact=True, check_freq=False)
-    except (pa.ArrowException, AssertionError, TypeError, ValueError, NotImplementedError) as e:
+    except Exception as e:  # neither Arrow nor pandas says which there can be
         first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise UnstorableValueError(name, what, f"Arrow would change it: {first}") from e
     return data

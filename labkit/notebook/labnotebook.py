@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import epyc
 
@@ -14,12 +16,35 @@ from labkit.errors import (
     UnknownResultSetError,
     suggestion,
 )
-from labkit.notebook.resultset import Outcome, ResultSet, flatten
+from labkit.outcome import Outcome, flatten
+from labkit.notebook.resultset import ResultSet
+from labkit.point import job_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LabNotebook"]
+__all__ = ["LabNotebook", "SentChunk"]
+
+
+class SentChunk(NamedTuple):
+    """Which message to which cluster carries a run of points of a sweep."""
+
+    name: str
+    """Unique; it also names the spool."""
+    sweep: str
+    """The sweep."""
+    first: int
+    """Number of its first point there."""
+    stop: int
+    """Number after its last point."""
+    cluster: str
+    """Who has it."""
+    message: str
+    """What the cluster calls it."""
+
+    def jobs(self) -> list[str]:
+        """Return the jobs that it carries."""
+        return [job_name(self.sweep, i) for i in range(self.first, self.stop)]
 
 
 class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
@@ -42,6 +67,10 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
     """
 
     _current: ResultSet
+
+    def __init__(self, name: str = "", description: str | None = None) -> None:
+        self._logs: dict[str, tuple[str, str]] = {}
+        super().__init__(name, description)
 
     # ---------- result sets ----------
 
@@ -276,6 +305,10 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
         """Return the number of jobs pending in all result sets."""
         return sum(self.resultSet(tag).numberOfPendingResults() for tag in self.resultSets())
 
+    def anyPending(self) -> bool:
+        """Test whether something is pending in any result set."""
+        return self.numberOfAllPendingResults() > 0
+
     def ready(self, tag: str | None = None) -> bool:
         """Test whether nothing is pending in a result set."""
         return self.numberOfPendingResults(tag) == 0
@@ -284,3 +317,80 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
         """Return which part of a result set's results is there; 1 when nothing was asked for."""
         here, pending = self.numberOfResults(tag), self.numberOfPendingResults(tag)
         return here / (here + pending) if here + pending else 1.0
+
+    def resolvePendingResults(self, runs: Sequence[tuple[str, Outcome]]) -> int:
+        """Record those runs that are still pending, and ignore the others.
+
+        A run that comes twice, or after it was cancelled, changes nothing.
+
+        Returns
+        -------
+        int
+            How many there were.
+        """
+        pending = self.stillPending([job for job, _ in runs])
+        wanted = [(job, outcome) for job, outcome in runs if job in pending]
+        if wanted:
+            self.recordRuns(wanted)
+        return len(wanted)
+
+    def stillPending(self, jobids: Sequence[str]) -> set[str]:
+        """Return which of these jobs are pending."""
+        return self.allPendingResults().intersection(jobids)
+
+    def dropPendingResults(self, jobids: Iterable[str]) -> None:
+        """Forget results that never began: their points are missing again."""
+        for job in jobids:
+            holder = self._holding(job)
+            if holder is not None:
+                holder._forget([job])
+
+    # ---------- which messages carry what is pending ----------
+
+    #: An attribute, so that every kind of notebook keeps it.
+    _CHUNK = "labkit.chunk."
+
+    def recordChunks(self, chunks: Sequence[SentChunk]) -> None:
+        """Note which messages carry chunks."""
+        for chunk in chunks:
+            self._current.setAttribute(self._CHUNK + chunk.name, json.dumps(chunk))
+
+    def outstandingChunks(self) -> list[SentChunk]:
+        """Return the chunks of which something is pending, and forget the others."""
+        pending = self.allPendingResults()
+        outstanding = []
+        for tag in self.resultSets():
+            rs = self.resultSet(tag)
+            for name in [k for k in rs.keys() if k.startswith(self._CHUNK)]:
+                chunk = SentChunk(*json.loads(rs[name]))
+                if pending.intersection(chunk.jobs()):
+                    outstanding.append(chunk)
+                elif not rs.isLocked():
+                    del rs[name]
+        return outstanding
+
+    def unsentResults(self) -> list[str]:
+        """Return the pending points of sweeps that no message carries."""
+        sent = {job for chunk in self.outstandingChunks() for job in chunk.jobs()}
+        waiting = (job for tag in self.resultSets() for job in self.resultSet(tag)._waiting_keys)
+        return [job for job in waiting if job not in sent]
+
+    # ---------- what runs printed ----------
+
+    def recordLogs(self, texts: Mapping[str, tuple[str, str]]) -> None:
+        """Keep what runs printed and logged: run to the point's key and the text."""
+        self._logs.update(texts)
+
+    def log(self, key: str) -> str:
+        """Return what the runs of a point printed and logged; empty when nothing.
+
+        Parameters
+        ----------
+        key : str
+            The point's key, or its beginning.
+        """
+        return "".join(text for name, text in self._logs.values() if name.startswith(key))
+
+    def spoolFolder(self) -> Path | None:
+        """Return where engines on this file system may leave outcomes for this notebook."""
+        return None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import epyc
@@ -15,80 +13,17 @@ from labkit.errors import (
     NotebookError,
     PendingResultException,
     ResultSetLockedException,
-    ResultsStructureException,
     UnknownParameterError,
     suggestion,
 )
 from labkit.experiment import Experiment
+from labkit.point import job_name
+from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, RESULTS, Outcome, check, failure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Outcome", "ResultSet", "cancelled", "check", "flatten", "matches"]
-
-Outcome = dict[str, Any]
-"""epyc's results dict."""
-
-METADATA, PARAMETERS, RESULTS = Experiment.METADATA, Experiment.PARAMETERS, Experiment.RESULTS
-PARTS = (PARAMETERS, RESULTS, METADATA)
-
-#: The metadata element that holds the key of an outcome's point.
-KEY = "labkit.key"
-
-
-def check(outcome: Any) -> Outcome:
-    """Return the results dict, if it is one.
-
-    Raises
-    ------
-    ResultsStructureException
-        When it is not.
-    """
-    if isinstance(outcome, dict) and all(isinstance(outcome.get(p), dict) for p in (PARAMETERS, METADATA)):
-        return outcome
-    raise ResultsStructureException(outcome)
-
-
-def flatten(results: Any) -> Iterator[Outcome]:
-    """Yield the single outcomes of a results dict, of nested ones, or of a list of them.
-
-    Raises
-    ------
-    ResultsStructureException
-        When one of them is no results dict.
-    """
-    for outcome in results if isinstance(results, list) else [results]:
-        inside = check(outcome).get(RESULTS)
-        if isinstance(inside, list):
-            yield from flatten(inside)
-        elif isinstance(inside, dict):
-            yield outcome
-        else:
-            raise ResultsStructureException(outcome)
-
-
-def cancelled(parameters: Mapping[str, Any], reason: Exception | None = None) -> Outcome:
-    """Return the failed outcome of a point that was given up.
-
-    Parameters
-    ----------
-    parameters : mapping
-        The point.
-    reason : Exception, optional
-        Why; by default it was cancelled.
-    """
-    try:
-        raise reason or CancelledException()
-    except Exception as e:
-        outcome: Outcome = Experiment.resultsdict()
-        outcome[PARAMETERS] = dict(parameters)
-        outcome[METADATA] = {
-            Experiment.STATUS: False,
-            Experiment.END_TIME: datetime.now(),
-            Experiment.EXCEPTION: e,
-            Experiment.TRACEBACK: traceback.format_exc(),
-        }
-    return outcome
+__all__ = ["ResultSet", "digests", "matches"]
 
 
 class ResultSet(epyc.ResultSet):  # type: ignore[misc]
@@ -106,6 +41,7 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         super().__init__(description)
         self._outcomes: list[Outcome] = []
         self._waiting: dict[str, dict[str, Any]] = {}
+        self._waiting_keys: dict[str, str] = {}
         self._seen: set[tuple[tuple[str, ...], ...]] = set()
 
     def __repr__(self) -> str:
@@ -193,6 +129,23 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         self._waiting[jobid] = dict(params)
         self.dirty()
 
+    def addPendingResults(self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Record that the points of a sweep are on their way.
+
+        Parameters
+        ----------
+        sweep : str
+            Unique in the notebook; with a point's number it makes the job identifier.
+        points : sequence of (key, parameters)
+        """
+        for number, (key, params) in enumerate(points):
+            self.addSinglePendingResult(params, job_name(sweep, number))
+            self._waiting_keys[job_name(sweep, number)] = key
+
+    def pending_keys(self) -> set[str]:
+        """Return the keys of the points that are pending."""
+        return set(self._waiting_keys.values())
+
     def pendingResults(self) -> list[str]:
         """Return the job identifiers of what is pending."""
         return list(self._waiting)
@@ -245,13 +198,15 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
     def cancelPendingResults(self, jobids: Sequence[str], reason: Exception | None = None) -> None:
         """Turn pending results into failed outcomes, all or none."""
         self.assertUnlocked()
-        outcomes = [cancelled(self.pendingResultParameters(job), reason) for job in jobids]
+        reason = reason or CancelledException()
+        outcomes = [failure(self.pendingResultParameters(job), reason) for job in jobids]
         self.addResults(outcomes)
         self._forget(jobids)
 
     def _forget(self, jobids: Sequence[str]) -> None:
         for job in jobids:
             del self._waiting[job]
+            self._waiting_keys.pop(job, None)
 
     # ---------- reading ----------
 
@@ -350,6 +305,24 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
             if key is not None:
                 status[key] = status.get(key, False) or bool(rc[METADATA].get(Experiment.STATUS))
         return status
+
+    def source_digests(self, experiment: str, version: int | str) -> set[str]:
+        """Return the source digests with which this version of an experiment has run."""
+        facts = (rc[METADATA] for rc in self._outcomes)
+        return digests(facts, experiment, version)
+
+
+def digests(
+    facts: Iterable[Mapping[str, Any]], experiment: str, version: int | str
+) -> set[str]:
+    """Return the source digests among metadata for this version of an experiment."""
+    return {
+        f["labkit.source"]
+        for f in facts
+        if f.get("labkit.experiment") == experiment
+        and f.get("labkit.experiment_version") == version
+        and f.get("labkit.source")
+    }
 
 
 def _is_any(value: Any, wanted: Any) -> bool:

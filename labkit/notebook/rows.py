@@ -13,7 +13,7 @@ from labkit.errors import NotebookError
 from labkit.experiment import Experiment
 from labkit.notebook import schema
 from labkit.notebook.database import next_slab
-from labkit.notebook.resultset import METADATA, PARAMETERS, PARTS, RESULTS, Outcome
+from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS, Outcome
 from labkit.notebook.arrays import SlabWriter
 from labkit.notebook.values import KINDS, dumps, encode, fits, loads, native
 
@@ -26,10 +26,6 @@ __all__ = ["Column", "RowReader", "RowWriter", "columns_of"]
 
 #: SQLite's own limit; one more column would fail in the middle of a transaction.
 MAX_COLUMNS = 2000
-
-#: The kind of column for a value that no column holds exactly.
-_HOME_OF_EXACT = {float: "float", int: "int", str: "str"}
-
 
 @dataclass(slots=True)
 class Column:
@@ -120,24 +116,26 @@ class RowWriter:
     def _put(self, row: dict[str, Any], exact: list[str], part: str, name: str, value: Any) -> None:
         if part == METADATA and isinstance(value, BaseException):
             value = str(value) or repr(value)
-        kind, cell = encode(name, value, self._slabs)
+        kind, cell, exactly = encode(name, value, self._slabs)
         column = self._columns.get((part, name))
         if column is None or column.kind == "null" != kind:
-            column = self._add(part, name, kind, value)
+            column = self._add(part, name, kind)
+        if kind == "float" and column.kind == "int":
+            self._promote(column)
         if fits(kind, column.kind, cell):
             row[column.column] = cell
-        elif column.kind == "json":
-            row[column.column] = cell if kind == "exact" else _tagged(name, kind, cell, value, self._slabs)
-        elif kind == "float" and column.kind == "int":
-            self._promote(column)
-            row[column.column] = cell
+            if exactly is None:
+                return
+        elif kind == "json":
+            exactly = cell
+        elif exactly is None:
+            exactly = _tagged(name, kind, cell, value, self._slabs)
+        if column.kind == "json":
+            row[column.column] = exactly
         else:
-            text = cell if kind in ("exact", "json") else _tagged(name, kind, cell, value, self._slabs)
-            exact.append(f"[{json.dumps(column.column)},{text}]")
+            exact.append(f"[{json.dumps(column.column)},{exactly}]")
 
-    def _add(self, part: str, name: str, kind: str, value: Any) -> Column:
-        if kind == "exact":
-            kind = _HOME_OF_EXACT.get(type(value), "json")
+    def _add(self, part: str, name: str, kind: str) -> Column:
         known = self._columns.get((part, name))
         taken = [schema.ID, schema.RUN, schema.PROVENANCE, schema.EXACT]
         taken += [col.column for col in self._columns.values()]
@@ -185,7 +183,6 @@ class RowWriter:
                 known = self._c.execute(sa.insert(t).values(facts=text)).inserted_primary_key[0]
             self._provenance[text] = int(known)
         return self._provenance[text]
-
 
 
 def _tagged(name: str, kind: str, cell: Any, value: Any, slabs: SlabWriter) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from labkit.notebook.resultset import METADATA, RESULTS
+from labkit.outcome import METADATA, RESULTS
 
 __all__ = [
     "EXACT",
@@ -115,14 +115,19 @@ pending = sa.Table(
     sa.Column("result_set", sa.Integer, nullable=False),
     sa.Column("key", sa.Text),
     sa.Column("parameters", sa.Text, nullable=False),
-    sa.Column("chunk", sa.Text),
+    sa.Column("sweep", sa.Text),
+    sa.Column("number", sa.Integer),
+    sa.Index("labkit_pending_sweep", "sweep", "number"),
 )
 chunks = sa.Table(
     "labkit_chunks",
     metadata,
-    sa.Column("chunk", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("sweep", sa.Text, nullable=False),
+    sa.Column("first", sa.Integer, nullable=False),
+    sa.Column("stop", sa.Integer, nullable=False),
     sa.Column("cluster", sa.Text, nullable=False),
-    sa.Column("message", sa.Text),
+    sa.Column("message", sa.Text, nullable=False),
 )
 logs = sa.Table(
     "labkit_logs",

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from labkit.errors import PendingResultException, UnknownResultSetError
 from labkit.notebook import schema
 from labkit.notebook.database import Database, put
-from labkit.notebook.labnotebook import LabNotebook
-from labkit.notebook.resultset import KEY, METADATA, Outcome, ResultSet, flatten
+from labkit.notebook.labnotebook import LabNotebook, SentChunk
+from labkit.outcome import KEY, METADATA, Outcome, flatten
+from labkit.notebook.resultset import ResultSet
 from labkit.notebook.sqlresultset import SQLResultSet
 
 __all__ = ["SQLiteLabNotebook"]
@@ -260,27 +261,44 @@ class SQLiteLabNotebook(LabNotebook):
         with self._database.read() as c:
             return int(c.execute(sa.select(sa.func.count()).select_from(schema.pending)).scalar_one())
 
-    # ---------- chunks: which messages carry what is pending ----------
+    def stillPending(self, jobids: Sequence[str]) -> set[str]:
+        """Return which of these jobs are pending."""
+        with self._database.read() as c:
+            return set(_holders(c, jobids))
 
-    def recordChunk(self, chunk: str, cluster: str, message: str | None) -> None:
-        """Note which message to which cluster carries a chunk."""
-        t = schema.chunks
-        with self._database.write() as c:
-            c.execute(sa.delete(t).where(t.c.chunk == chunk))
-            c.execute(sa.insert(t).values(chunk=chunk, cluster=cluster, message=message))
+    # ---------- which messages carry what is pending ----------
 
-    def outstandingChunks(self) -> dict[str, tuple[str, str | None]]:
-        """Return cluster and message of each chunk of which something is pending."""
+    def recordChunks(self, chunks: Sequence[SentChunk]) -> None:
+        """Note which messages carry chunks."""
+        if chunks:
+            with self._database.write() as c:
+                c.execute(sa.insert(schema.chunks), [chunk._asdict() for chunk in chunks])
+
+    def outstandingChunks(self) -> list[SentChunk]:
+        """Return the chunks of which something is pending, and forget the others."""
         t, p = schema.chunks.c, schema.pending.c
-        query = sa.select(t.chunk, t.cluster, t.message).where(t.chunk.in_(sa.select(p.chunk)))
-        with self._database.read() as c:
-            return {chunk: (cluster, message) for chunk, cluster, message in c.execute(query)}
+        inside = sa.exists().where(p.sweep == t.sweep, p.number >= t.first, p.number < t.stop)
+        with self._database.write() as c:
+            c.execute(sa.delete(schema.chunks).where(~inside))
+            return [SentChunk(*row) for row in c.execute(sa.select(schema.chunks))]
 
-    def pendingInChunk(self, chunk: str) -> list[str]:
-        """Return the jobs that a chunk carries and that are still pending."""
-        p = schema.pending.c
+    def unsentResults(self) -> list[str]:
+        """Return the pending points of sweeps that no message carries."""
+        t, p = schema.chunks.c, schema.pending.c
+        carried = sa.exists().where(p.sweep == t.sweep, p.number >= t.first, p.number < t.stop)
+        query = sa.select(p.job).where(p.sweep.is_not(None), ~carried)
         with self._database.read() as c:
-            return list(c.execute(sa.select(p.job).where(p.chunk == chunk)).scalars())
+            return list(c.execute(query).scalars())
+
+    def anyPending(self) -> bool:
+        """Test whether something is pending in any result set."""
+        with self._database.read() as c:
+            return c.execute(sa.select(schema.pending.c.job).limit(1)).first() is not None
+
+    def spoolFolder(self) -> Path | None:
+        """Return where engines on this file system may leave outcomes for this notebook."""
+        path = self._database.path.resolve()
+        return path.with_name(path.name + ".spool")
 
     def dropPendingResults(self, jobids: Iterable[str]) -> None:
         """Forget results that never began: their points are missing again."""
@@ -291,7 +309,7 @@ class SQLiteLabNotebook(LabNotebook):
 
     # ---------- logs ----------
 
-    def recordLogs(self, texts: Mapping[str, tuple[str | None, str]]) -> None:
+    def recordLogs(self, texts: Mapping[str, tuple[str, str]]) -> None:
         """Keep what runs printed and logged: run to key and text."""
         rows = [(run, key, text) for run, (key, text) in texts.items()]
         if rows:

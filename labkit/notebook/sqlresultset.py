@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from labkit.errors import NotebookError, PendingResultException, ResultSetLockedException
+from labkit.errors import CancelledException, NotebookError, PendingResultException, ResultSetLockedException
 from labkit.experiment import Experiment
 from labkit.notebook import schema
 from labkit.notebook.arrays import SlabWriter
 from labkit.notebook.database import Database, next_slab
-from labkit.notebook.resultset import KEY, METADATA, PARAMETERS, PARTS, Outcome, ResultSet, cancelled, check, matches
+from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, Outcome, check, failure
+from labkit.notebook.resultset import ResultSet, digests, matches
 from labkit.notebook.rows import RowReader, RowWriter, columns_of
+from labkit.point import job_name
 from labkit.notebook.values import dumps, loads
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["SQLResultSet", "record_pending"]
+__all__ = ["SQLResultSet"]
 
 
 class SQLResultSet(ResultSet):
@@ -235,6 +237,15 @@ class SQLResultSet(ResultSet):
             query = sa.select(k, sa.func.max(s)).select_from(table).where(k.is_not(None)).group_by(k)
             return {name: bool(good) for name, good in c.execute(query)}
 
+    def source_digests(self, experiment: str, version: int | str) -> set[str]:
+        """Return the source digests with which this version of an experiment has run.
+
+        The notebook keeps provenance for all its result sets together.
+        """
+        with self._database.read() as c:
+            texts = c.execute(sa.select(schema.provenance.c.facts)).scalars().all()
+        return digests((loads(text, _NoArrays()) for text in texts), experiment, version)
+
     # ---------- pending ----------
 
     def _where_pending(self, *columns: sa.Column[Any]) -> sa.Select[Any]:
@@ -257,23 +268,17 @@ class SQLResultSet(ResultSet):
             known = sa.select(schema.pending.c.job).where(schema.pending.c.job == jobid)
             if c.execute(known).scalar() is not None:
                 raise NotebookError(f"a result is pending as job {jobid} already")
-            record_pending(c, self._number, [(jobid, params, None)], None, slabs)
+            _record_pending(c, [(jobid, self._number, None, dumps("parameters", params, slabs), None, None)])
 
-    def addPendingResults(
-        self, points: Sequence[tuple[str, dict[str, Any], str]], chunk: str
-    ) -> None:
-        """Record that points are on their way, all in one transaction.
-
-        Parameters
-        ----------
-        points : sequence of (job, parameters, key)
-            The jobs are unique in the notebook.
-        chunk : str
-            The message that carries them.
-        """
+    def addPendingResults(self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Record that the points of a sweep are on their way, all in one transaction."""
         self.assertUnlocked()
         with self._slabs() as (c, slabs):
-            record_pending(c, self._number, points, chunk, slabs)
+            rows = [
+                (job_name(sweep, i), self._number, key, dumps("parameters", params, slabs), sweep, i)
+                for i, (key, params) in enumerate(points)
+            ]
+            _record_pending(c, rows)
 
     def pendingResults(self) -> list[str]:
         """Return the job identifiers of what is pending."""
@@ -318,7 +323,7 @@ class SQLResultSet(ResultSet):
             if job not in points:
                 raise PendingResultException(job)
             parameters, key = points[job]
-            outcomes.append(cancelled(parameters, reason))
+            outcomes.append(failure(parameters, reason or CancelledException()))
             if key is not None:
                 outcomes[-1][METADATA][KEY] = key
         with self._database.write() as c:
@@ -351,22 +356,12 @@ class _NoArrays:
         return None
 
 
-def record_pending(
-    c: sa.Connection,
-    result_set: int,
-    points: Iterable[tuple[str, Mapping[str, Any], str | None]],
-    chunk: str | None,
-    slabs: SlabWriter,
-) -> None:
-    """Write points that are on their way, in a transaction that runs already."""
-    rows = [
-        (job, result_set, key, dumps("parameters", dict(params), slabs), chunk)
-        for job, params, key in points
-    ]
+def _record_pending(c: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     if rows:
         c.exec_driver_sql(
-            "INSERT INTO labkit_pending (job, result_set, key, parameters, chunk) VALUES (?, ?, ?, ?, ?)",
-            rows,
+            "INSERT INTO labkit_pending (job, result_set, key, parameters, sweep, number) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            list(rows),
         )
 
 

@@ -1,10 +1,11 @@
 """How a value is kept: in a typed column, or exactly beside it.
 
 Each column of a result set has a *kind*, that of the first value it saw. A
-value that fits its column is stored natively, so that SQL can use it; one that
-does not (a NaN, an integer of 100 bits, text in a column of numbers) is stored
-as tagged JSON beside the row, and comes back equal all the same. Arrays, series
-and data frames leave the row: a :class:`Sink` takes them and gives a reference.
+value that fits its column is stored natively, so that SQL can use it. What the
+cell cannot say (a NaN, an integer of 100 bits, a time zone's name, text in a
+column of numbers) is stored as tagged JSON beside the row, so that the value
+comes back equal all the same. Arrays, series and data frames leave the row: a
+:class:`Sink` takes them and gives a reference.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
+from zoneinfo import ZoneInfo
 
 from labkit.errors import UnstorableValueError
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["KINDS", "Cell", "Sink", "Source", "dumps", "encode", "fits", "loads", "native"]
+__all__ = ["KINDS", "Cell", "Sink", "Source", "dumps", "encode", "fits", "is_unicode", "loads", "native", "tag"]
 
 #: The kinds of columns, and the SQL type that each is declared with.
 KINDS = {
@@ -36,8 +39,15 @@ KINDS = {
     "array": "TEXT",
 }
 
-#: What a value becomes: the kind of column it fits, and what is written there.
-Cell = tuple[str, Any]
+#: What a value becomes: the kind of column it fits, what is written there, and, where
+#: that is not the whole value, the tagged JSON that is. The kind ``null`` fits every column.
+Cell = tuple[str, Any, str | None]
+
+#: SQLite's own limit for text and bytes; an array can be longer.
+MAX_BYTES = 10**9
+
+#: Lists and dicts nested deeper than this could be written, but not always read.
+MAX_DEPTH = 100
 
 
 class Sink(Protocol):
@@ -54,18 +64,10 @@ class Source(Protocol):
         """Return the array that :meth:`Sink.put` was given."""
 
 
-def _is_64_bit(value: int) -> bool:
-    return -(2**63) <= value < 2**63
-
-
-def _text(value: str) -> Cell:
-    # a NUL ends the text for many readers of SQL, and half a surrogate pair is not Unicode
-    if "\0" in value or not _is_unicode(value):
-        return "exact", value
-    return "str", value
-
-
-def _is_unicode(value: str) -> bool:
+def is_unicode(value: str) -> bool:
+    """Test whether text can be written as UTF-8: half a surrogate pair cannot."""
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -73,15 +75,56 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-#: The native cell of the types that nearly all values have.
+def _is_64_bit(value: int) -> bool:
+    return -(2**63) <= value < 2**63
+
+
+def _integer(value: int) -> Cell:
+    if _is_64_bit(value):
+        return "int", value, None
+    return "int", None, json.dumps({"!int": hex(value)})
+
+
+def _float(value: float) -> Cell:
+    if value != value:
+        return "float", None, '{"!float":"nan"}'
+    if value == 0 and math.copysign(1, value) < 0:
+        # SQLite has no negative zero
+        return "float", 0.0, "-0.0"
+    return "float", value, None
+
+
+def _text(value: str) -> Cell:
+    # a NUL ends the text for many readers of SQL
+    if "\0" in value or not is_unicode(value):
+        return "str", None, json.dumps(_tagged_text(value))
+    return "str", value, None
+
+
+def _moment(value: datetime) -> Cell:
+    tagged = _write_moment(value)
+    exact = None if isinstance(tagged, str) else json.dumps({"!datetime": tagged})
+    return "datetime", value.isoformat(), exact
+
+
+#: The cell of the types that nearly all values have.
 _PLAIN: dict[type, Callable[[Any], Cell]] = {
-    type(None): lambda v: ("null", None),
-    bool: lambda v: ("bool", v),
-    int: lambda v: ("int", v) if _is_64_bit(v) else ("exact", v),
-    float: lambda v: ("float", v) if v == v else ("exact", v),
+    type(None): lambda v: ("null", None, None),
+    bool: lambda v: ("bool", v, None),
+    int: _integer,
+    float: _float,
     str: _text,
-    bytes: lambda v: ("bytes", v),
-    datetime: lambda v: ("datetime", v.isoformat()),
+    bytes: lambda v: ("bytes", v, None),
+    datetime: _moment,
+}
+
+#: How the value of a subclass is had, whatever the subclass prints.
+_BASES: dict[type, Callable[[Any], Any]] = {
+    int: int,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: bytes,
+    datetime: lambda v: datetime.combine(v.date(), v.timetz()),
 }
 
 
@@ -97,49 +140,43 @@ def encode(name: str, value: Any, sink: Sink) -> Cell:
     sink : Sink
         Takes the arrays.
 
-    Returns
-    -------
-    Cell
-        Kind and native value. The kind ``null`` fits every column; ``exact`` fits
-        none, and its value is the tagged JSON text.
-
     Raises
     ------
     UnstorableValueError
         When the value could not come back equal.
     """
     plain = _PLAIN.get(type(value))
-    kind, cell = plain(value) if plain is not None else _encode_rare(name, value, sink)
-    if kind == "exact":
-        return kind, dumps(name, cell, sink)
-    return kind, cell
+    try:
+        kind, cell, exact = _encode_rare(name, value, sink) if plain is None else plain(value)
+    except ValueError as e:
+        raise UnstorableValueError(name, type(value).__name__, str(e)) from e
+    if kind in _LONG and max(len(cell or ""), len(exact or "")) > MAX_BYTES:
+        raise UnstorableValueError(name, type(value).__name__, f"longer than {MAX_BYTES:,} bytes")
+    return kind, cell, exact
+
+
+_LONG = frozenset({"str", "bytes", "json"})
 
 
 def _encode_rare(name: str, value: Any, sink: Sink) -> Cell:
     import numpy as np
 
-    if type(value) is np.ndarray or isinstance(value, np.memmap):
-        return "array", sink.put(name, _storable(name, np.asarray(value)))
+    if _is_array(value) and value.dtype.kind != "T":
+        return "array", sink.put(name, _storable(name, value)), None
     if isinstance(value, np.generic):
-        plain = _python_scalar(value)
-        return _PLAIN[type(plain)](plain) if type(plain) in _PLAIN else ("exact", value)
-    if isinstance(value, complex):
-        return "exact", value
-    if isinstance(value, list | tuple | dict | set | frozenset):
-        return "json", dumps(name, value, sink)
-    for plain_type, make in _PLAIN.items():
-        if isinstance(value, plain_type) and type(value).__module__ != "pandas":
-            base = datetime.fromisoformat(value.isoformat()) if plain_type is datetime else plain_type(value)
-            if base == value:
-                return make(base)
-    return "exact", value
+        value = _python_scalar(value)
+    elif not _is_pandas(value):
+        value = _base_value(value)
+    if type(value) in _PLAIN:
+        return _PLAIN[type(value)](value)
+    return "json", dumps(name, value, sink), None
 
 
 def fits(kind: str, column: str, value: Any) -> bool:
-    """Test whether a native value can stand in a column of another kind and stay equal."""
-    if kind == column or kind == "null":
+    """Test whether a cell can stand in a column of another kind and stay equal."""
+    if kind in (column, "null"):
         return True
-    return kind == "int" and column == "float" and int(float(value)) == value
+    return kind == "int" and column == "float" and value is not None and int(float(value)) == value
 
 
 def native(column: str, stored: Any) -> Any:
@@ -153,25 +190,43 @@ def native(column: str, stored: Any) -> Any:
     return stored
 
 
+def _is_array(value: Any) -> bool:
+    import numpy as np
+
+    # of the subclasses, only this one is no more than an array
+    return type(value) is np.ndarray or isinstance(value, np.memmap)
+
+
+def _is_pandas(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "pandas"
+
+
 def _python_scalar(value: np.generic) -> Any:
     """Return the Python value that equals a NumPy scalar, or the scalar where none does."""
+    for base in (bytes, str):
+        # item() would cut NULs off their ends
+        if isinstance(value, base):
+            return _BASES[base](value)
     if value.dtype.kind in "MmV":
         return value
     plain = value.item()
     return value if hasattr(plain, "dtype") else plain
 
 
+def _base_value(value: Any) -> Any:
+    """Return the plain value that equals one of a subclass, or the value itself."""
+    for base, plain in _BASES.items():
+        if isinstance(value, base) and plain(value) == value:
+            return plain(value)
+    return value
+
+
 def _storable(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     import numpy as np
 
-    if array.dtype.kind == "T":  # NumPy's variable-width text
-        fixed = np.array(array.tolist(), dtype=np.str_).reshape(array.shape)
-        if np.array_equal(fixed, array):
-            return fixed
-        raise UnstorableValueError(name, "array", "text that ends in NUL, or missing text")
     if array.dtype.hasobject:
         raise UnstorableValueError(name, f"array of dtype {array.dtype}", "it holds Python objects")
-    return array
+    return np.asarray(array)
 
 
 # ---------- tagged JSON ----------
@@ -185,7 +240,7 @@ def dumps(name: str, value: Any, sink: Sink) -> str:
     UnstorableValueError
         Naming ``name`` and the type that is in the way.
     """
-    return json.dumps(_tag(name, value, sink), separators=(",", ":"), allow_nan=False)
+    return json.dumps(tag(name, value, sink), separators=(",", ":"), allow_nan=False)
 
 
 def loads(text: str, source: Source) -> Any:
@@ -193,113 +248,179 @@ def loads(text: str, source: Source) -> Any:
     return json.loads(text, object_hook=lambda tagged: _untag(tagged, source))
 
 
-def _tag(name: str, value: Any, sink: Sink) -> Any:
-    kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return value
-    if isinstance(value, bool):
-        return bool(value)
-    if isinstance(value, int):
-        return int(value) if _is_64_bit(value) else {"!int": hex(value)}
-    if kind is float:
-        return value if math.isfinite(value) else {"!float": repr(value)}
-    if isinstance(value, Mapping):
-        return _tag_mapping(name, value, sink)
-    if kind is list:
-        return [_tag(name, v, sink) for v in value]
-    for tag, collection in (("!list", list), ("!tuple", tuple), ("!frozenset", frozenset), ("!set", set)):
-        if isinstance(value, collection):
-            return {tag: [_tag(name, v, sink) for v in value]}
-    return _tag_rare(name, value, sink)
+def tag(name: str, value: Any, sink: Sink) -> Any:
+    """Turn a value into what JSON has: :func:`dumps` before it is text.
+
+    Raises
+    ------
+    UnstorableValueError
+        Naming ``name`` and the type that is in the way.
+    """
+    try:
+        return _Tagger(name, sink).tag(value)
+    except ValueError as e:
+        raise UnstorableValueError(name, type(value).__name__, str(e)) from e
 
 
-def _tag_mapping(name: str, value: Mapping[Any, Any], sink: Sink) -> Any:
-    if not isinstance(value, dict):
-        raise UnstorableValueError(name, type(value).__name__)
-    if all(type(k) is str and not k.startswith("!") for k in value):
-        return {k: _tag(name, v, sink) for k, v in value.items()}
-    return {"!dict": [[_tag(name, k, sink), _tag(name, v, sink)] for k, v in value.items()]}
+@dataclass(slots=True)
+class _Tagger:
+    """Turns one value into what JSON has."""
+
+    name: str
+    sink: Sink
+    depth: int = 0
+
+    def tag(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str:
+            return value if is_unicode(value) else _tagged_text(value)
+        if kind is bool or value is None:
+            return value
+        if kind is int:
+            return value if _is_64_bit(value) else {"!int": hex(value)}
+        if kind is float:
+            return value if math.isfinite(value) else {"!float": repr(value)}
+        if isinstance(value, dict):
+            return self._dict(value)
+        if isinstance(value, list):
+            return self._inside(value)
+        for tag, collection in (("!tuple", tuple), ("!frozenset", frozenset), ("!set", set)):
+            if isinstance(value, collection):
+                return {tag: self._inside(value)}
+        return self._rare(value)
+
+    def _inside(self, values: Iterable[Any]) -> list[Any]:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep, or in itself")
+        tagged = [self.tag(v) for v in values]
+        self.depth -= 1
+        return tagged
+
+    def _dict(self, value: dict[Any, Any]) -> Any:
+        inside = self._inside(value.values())
+        if all(type(k) is str and not k.startswith("!") and is_unicode(k) for k in value):
+            return dict(zip(value, inside, strict=True))
+        keys = self._inside(value)
+        return {"!dict": [list(pair) for pair in zip(keys, inside, strict=True)]}
+
+    def _rare(self, value: Any) -> Any:
+        import numpy as np
+
+        if isinstance(value, np.generic):
+            return self._numpy(value)
+        if _is_array(value):
+            return self._array(value)
+        if _is_pandas(value):
+            from labkit.notebook import frames
+
+            return frames.tag(self.name, value, self.sink)
+        plain = _base_value(value)
+        if type(plain) is not type(value):
+            return self.tag(plain)
+        for tag, (kind, write, read) in _TAGS.items():
+            if type(value) is kind or (isinstance(value, kind) and read(write(value)) == value):
+                return {tag: write(value)}
+        raise UnstorableValueError(self.name, type(value).__name__)
+
+    def _numpy(self, value: np.generic) -> Any:
+        plain = _python_scalar(value)
+        if plain is not value:
+            return self.tag(plain)
+        if value.dtype.names is not None:
+            array = _storable(self.name, value.reshape(()))  # type: ignore[attr-defined]
+            return {"!scalar": self.sink.put(self.name, array)}
+        if value.dtype.hasobject:
+            raise UnstorableValueError(self.name, str(value.dtype), "it holds Python objects")
+        return {"!numpy": [value.dtype.str, base64.b64encode(value.tobytes()).decode()]}
+
+    def _array(self, value: np.ndarray[Any, Any]) -> Any:
+        if value.dtype.kind == "T":
+            return {"!strings": self._strings(value)}
+        return {"!array": self.sink.put(self.name, _storable(self.name, value))}
+
+    def _strings(self, array: np.ndarray[Any, Any]) -> list[Any]:
+        """Write NumPy's variable-width text, which has no HDF5 type, as JSON in the array store."""
+        import numpy as np
+
+        dtype: Any = array.dtype
+        missing = [dtype.na_object] if hasattr(dtype, "na_object") else []
+        texts = [t if isinstance(t, str) else None for t in array.ravel().tolist()]
+        data = np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)
+        reference = self.sink.put(self.name, data)
+        return [self._inside(missing), dtype.coerce, list(array.shape), reference]
 
 
-def _tag_rare(name: str, value: Any, sink: Sink) -> Any:
-    import numpy as np
-
-    if isinstance(value, np.generic):
-        return _tag_numpy(name, value, sink)
-    if type(value) is np.ndarray or isinstance(value, np.memmap):
-        return {"!array": sink.put(name, _storable(name, np.asarray(value)))}
-    if type(value).__module__.split(".")[0] == "pandas":
-        from labkit.notebook import frames
-
-        return frames.tag(name, value, sink)
-    for tag, (kind, write, _) in _TAGS.items():
-        if isinstance(value, kind):
-            tagged = {tag: write(value)}
-            if _untag(tagged, None) == value:
-                return tagged
-    raise UnstorableValueError(name, type(value).__name__)
+def _tagged_text(value: str) -> dict[str, str]:
+    # JSON would join two lone surrogates that happen to be neighbours
+    return {"!str": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
 
 
-def _tag_numpy(name: str, value: np.generic, sink: Sink) -> Any:
-    plain = _python_scalar(value)
-    if plain is not value:
-        return _tag(name, plain, sink)
-    if value.dtype.hasobject:
-        raise UnstorableValueError(name, str(value.dtype), "it holds Python objects")
-    if value.dtype.names is not None:
-        return {"!scalar": sink.put(name, value.reshape(()))}  # type: ignore[attr-defined]
-    return {"!numpy": [value.dtype.str, base64.b64encode(value.tobytes()).decode()]}
+def _write_moment(value: datetime | time) -> Any:
+    """Return ISO 8601, with the name of the time zone and the fold where it has them."""
+    zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
+    if zone is not None:
+        return [value.replace(tzinfo=None).isoformat(), zone, value.fold]
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise ValueError(f"its time zone {value.tzinfo!r} has no offset")
+    return [value.isoformat(), None, value.fold] if value.fold else value.isoformat()
+
+
+def _read_moment(kind: type[datetime] | type[time], tagged: Any) -> datetime | time:
+    text, zone, fold = (tagged, None, 0) if isinstance(tagged, str) else tagged
+    value = kind.fromisoformat(text)
+    if zone is not None:
+        value = value.replace(tzinfo=ZoneInfo(zone))
+    return value.replace(fold=fold)
 
 
 def _complex(parts: list[str]) -> complex:
     return complex(float(parts[0]), float(parts[1]))
 
 
-def _from_bytes(text: str) -> bytes:
+def _from_base64(text: str) -> bytes:
     return base64.b64decode(text)
+
+
+def _to_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 #: Tag to type, how it is written, and how it is read.
 _TAGS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "!float": (float, repr, float),
     "!complex": (complex, lambda v: [repr(v.real), repr(v.imag)], _complex),
-    "!str": (str, str, str),
-    "!bytes": (bytes, lambda v: base64.b64encode(v).decode(), _from_bytes),
-    "!bytearray": (bytearray, lambda v: base64.b64encode(v).decode(), lambda t: bytearray(_from_bytes(t))),
-    "!datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
+    "!bytes": (bytes, _to_base64, _from_base64),
+    "!bytearray": (bytearray, _to_base64, lambda text: bytearray(_from_base64(text))),
+    "!datetime": (datetime, _write_moment, lambda v: _read_moment(datetime, v)),
     "!date": (date, date.isoformat, date.fromisoformat),
-    "!time": (time, time.isoformat, time.fromisoformat),
+    "!time": (time, _write_moment, lambda v: _read_moment(time, v)),
     "!timedelta": (
         timedelta,
         lambda v: [v.days, v.seconds, v.microseconds],
         lambda parts: timedelta(*parts),
     ),
     "!decimal": (Decimal, str, Decimal),
-    "!int": (int, hex, lambda text: int(text, 16)),
 }
 
-_COLLECTIONS: dict[str, Callable[[Any], Any]] = {
+_READ: dict[str, Callable[[Any], Any]] = {
+    "!int": lambda text: int(text, 16),
+    "!str": lambda text: _from_base64(text).decode(errors="surrogatepass"),
     "!dict": lambda pairs: {k: v for k, v in pairs},
-    "!list": list,
     "!tuple": tuple,
     "!set": set,
     "!frozenset": frozenset,
+    **{tag: read for tag, (_, _, read) in _TAGS.items()},
 }
 
 
-def _untag(tagged: dict[str, Any], source: Source | None) -> Any:
+def _untag(tagged: dict[str, Any], source: Source) -> Any:
     if len(tagged) != 1:
         return tagged
     ((tag, inside),) = tagged.items()
     if not tag.startswith("!"):
         return tagged
-    if tag in _COLLECTIONS:
-        return _COLLECTIONS[tag](inside)
-    if tag in _TAGS:
-        return _TAGS[tag][2](inside)
-    if source is None:
-        raise ValueError(f"{tag} outside a notebook")
-    return _untag_array(tag, inside, source)
+    return _READ[tag](inside) if tag in _READ else _untag_array(tag, inside, source)
 
 
 def _untag_array(tag: str, inside: Any, source: Source) -> Any:
@@ -309,8 +430,22 @@ def _untag_array(tag: str, inside: Any, source: Source) -> Any:
         return source.get(inside)
     if tag == "!scalar":
         return source.get(inside)[()]
+    if tag == "!strings":
+        return _read_strings(inside, source)
     if tag == "!numpy":
-        return np.frombuffer(base64.b64decode(inside[1]), np.dtype(inside[0]))[0]
+        return np.ndarray((), np.dtype(inside[0]), _from_base64(inside[1]))[()]
     from labkit.notebook import frames
 
     return frames.untag(tag, inside, source)
+
+
+def _read_strings(inside: Any, source: Source) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    missing, coerce, shape, reference = inside
+    texts = json.loads(source.get(reference).tobytes())
+    dtype: Any = np.dtypes.StringDType(coerce=coerce)
+    if missing:
+        dtype = np.dtypes.StringDType(na_object=missing[0], coerce=coerce)
+        texts = [missing[0] if t is None else t for t in texts]
+    return np.array(texts, dtype=dtype).reshape(shape)

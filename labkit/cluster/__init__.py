@@ -1,0 +1,1 @@
+"""Which machines: controllers, engines, and how they come up and go away."""

@@ -1,0 +1,111 @@
+"""A cluster of this machine's own processes, which lives as long as its lab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.errors import ClusterStartError, ParameterError
+
+if TYPE_CHECKING:
+    import ipyparallel
+
+__all__ = ["LocalCluster"]
+
+#: How long engines may take until they have registered.
+START_TIMEOUT_S = 60.0
+
+_LOOK_S = 0.05
+
+
+class LocalCluster:
+    """A controller and engines on this machine.
+
+    They end with :meth:`stop`, with the interpreter, and when the interpreter is killed.
+
+    Parameters
+    ----------
+    engines : int
+        How many.
+
+    Raises
+    ------
+    ParameterError
+        When that is not a positive whole number.
+    """
+
+    def __init__(self, engines: int) -> None:
+        if isinstance(engines, bool) or not isinstance(engines, int) or engines < 1:
+            raise ParameterError(f"n={engines!r}: a cluster needs a whole number of engines, 1 or more")
+        self.engines = engines
+        self.folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+        self._supervisor = subprocess.Popen(
+            [sys.executable, "-m", "labkit.cluster.supervisor", str(self.folder), str(engines)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": _python_path()},
+        )
+
+    @property
+    def connection_file(self) -> Path:
+        """The file with which a client connects; there when the controller is up."""
+        return self.folder / "security" / "ipcontroller-client.json"
+
+    def connect(self, timeout_s: float = START_TIMEOUT_S) -> ipyparallel.Client:
+        """Return a client, as soon as all engines have registered.
+
+        Raises
+        ------
+        ClusterStartError
+            When they have not in time; it ends with the last lines of their logs.
+        """
+        import ipyparallel
+
+        deadline = time.monotonic() + timeout_s
+        while not self.connection_file.exists():
+            self._check(deadline, "the controller did not come up")
+            time.sleep(_LOOK_S)
+        client = ipyparallel.Client(str(self.connection_file), timeout=timeout_s)
+        while len(client.ids) < self.engines:
+            self._check(deadline, f"{len(client.ids)} of {self.engines} engines registered")
+            time.sleep(_LOOK_S)
+        return client
+
+    def _check(self, deadline: float, state: str) -> None:
+        ended = self._supervisor.poll()
+        if ended is None and time.monotonic() < deadline:
+            return
+        why = f"its supervisor ended with status {ended}" if ended is not None else "time ran out"
+        logs = self._last_lines()
+        self.stop()
+        raise ClusterStartError(f"local cluster: {state}, and {why}.{logs}")
+
+    def _last_lines(self, count: int = 10) -> str:
+        texts = []
+        for log in sorted((self.folder / "log").glob("*")):
+            lines = log.read_text(errors="replace").splitlines()[-count:]
+            if lines:
+                texts.append("\n".join([f"\n{log.name}:", *lines]))
+        return "".join(texts)
+
+    def is_alive(self) -> bool:
+        """Test whether the cluster's supervisor runs."""
+        return self._supervisor.poll() is None
+
+    def stop(self) -> None:
+        """Stop all processes, and return when they have ended."""
+        if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
+            self._supervisor.stdin.close()
+        self._supervisor.wait()
+
+
+def _python_path() -> str:
+    """Return the lab's own module path, so that engines import what it imports."""
+    return os.pathsep.join(p or os.getcwd() for p in sys.path)

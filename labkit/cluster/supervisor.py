@@ -1,0 +1,159 @@
+"""The process that owns a local cluster: it starts controller and engines, and ends with its lab.
+
+Its standard input is a pipe from the lab. When that closes, because the lab
+asked for it or because its process died in whatever way, the supervisor stops
+everything that it has started. It runs in a session of its own, so that a
+Ctrl-C in the lab's terminal does not reach the engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["main"]
+
+#: How often children are looked after, in seconds.
+_LOOK_S = 0.2
+
+#: From the polite signal to the other one.
+_GRACE_S = 2.0
+
+#: An engine that dies is started again this often; a point that kills each is given up before.
+_RESTARTS = 20
+
+#: Numerical libraries use one thread an engine, as there is an engine a core.
+_ONE_THREAD = {
+    f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
+}
+
+_CONTROLLER = (
+    "ipyparallel.controller",
+    "--ip=127.0.0.1",
+    "--IPController.db_class=NoDB",
+    # engines register on a heartbeat
+    "--HeartMonitor.period=200",
+    "--HeartMonitor.max_heartmonitor_misses=50",
+    # one chunk waits at the engine while another runs
+    "--TaskScheduler.hwm=2",
+    "--IPController.log_to_file=True",
+)
+_ENGINE = ("ipyparallel.engine", "--IPEngine.log_to_file=True")
+
+
+class Supervisor:
+    """Starts a controller and engines in one profile directory, and stops them.
+
+    Parameters
+    ----------
+    folder : Path
+        The profile directory.
+    engines : int
+        How many engines.
+    """
+
+    def __init__(self, folder: Path, engines: int) -> None:
+        self._folder = folder
+        self._wanted = engines
+        self._controller: subprocess.Popen[bytes] | None = None
+        self._engines: list[subprocess.Popen[bytes]] = []
+        self._restarts = 0
+
+    def run(self) -> int:
+        """Serve until standard input closes or a signal comes; return the exit status."""
+        for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(name, _leave)
+        try:
+            self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
+            while not self._is_asked_to_stop():
+                self._look_after()
+                if self._controller.poll() is not None:
+                    return 1
+        except SystemExit:
+            return 0
+        finally:
+            self._stop()
+        return 0
+
+    def _is_asked_to_stop(self) -> bool:
+        readable, _, _ = select.select([sys.stdin], [], [], _LOOK_S)
+        return bool(readable) and os.read(sys.stdin.fileno(), 1024) == b""
+
+    def _look_after(self) -> None:
+        # engines need the file in which the controller tells its ports and key
+        if not (self._folder / "security" / "ipcontroller-engine.json").exists():
+            return
+        dead = [e for e in self._engines if e.poll() is not None]
+        self._engines = [e for e in self._engines if e not in dead]
+        self._restarts += len(dead)
+        if self._restarts <= _RESTARTS:
+            for _ in range(self._wanted - len(self._engines)):
+                self._engines.append(self._start(*_ENGINE, polite=signal.SIGKILL))
+
+    def _start(self, module: str, *arguments: str, polite: signal.Signals) -> subprocess.Popen[bytes]:
+        log = (self._folder / "log" / f"{module}.{time.monotonic_ns()}.out").open("wb")
+        with log:
+            return subprocess.Popen(
+                [sys.executable, "-m", module, f"--profile-dir={self._folder}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(polite),
+                env={**_ONE_THREAD, **os.environ},
+            )
+
+    def _stop(self) -> None:
+        children = [*self._engines, *([self._controller] if self._controller else [])]
+        for child in children:
+            _signal_group(child, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        for child in children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, deadline - time.monotonic()))
+        for child in children:
+            # its own children may be there when it has gone
+            _signal_group(child, signal.SIGKILL)
+            child.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(0)
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """Return what has Linux signal a child when this process is killed; elsewhere None."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(1, int(number))  # 1 is PR_SET_PDEATHSIG, prctl(2)
+
+
+def main() -> int:
+    """Run a supervisor as its arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("engines", type=int)
+    asked = parser.parse_args()
+    (asked.folder / "log").mkdir(parents=True, exist_ok=True)
+    return Supervisor(asked.folder, asked.engines).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

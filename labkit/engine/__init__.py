@@ -1,0 +1,1 @@
+"""What runs on an engine: points, and the files that keep their outcomes."""

@@ -1,0 +1,20 @@
+"""What runs experiments: in this process, on its cores, on a cluster."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME_OF = {
+    "ClusterLab": "labkit.labs.clusterlab",
+    "Lab": "labkit.labs.lab",
+    "ParallelLab": "labkit.labs.parallellab",
+}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -1,0 +1,279 @@
+"""What labs have in common that send points to other processes, in chunks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import queue
+import time
+import uuid
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for
+from pathlib import Path
+
+from labkit.engine import spool
+from labkit.engine.runner import Run
+from labkit.engine.worker import Answer, Chunk, new_name, read_records
+from labkit.errors import EngineLostError, ExperimentError
+from labkit.labs import chunking
+from labkit.labs.lab import Lab
+from labkit.labs.progress import Progress
+from labkit.labs.recording import failures
+from labkit.labs.sweep import Group, Sweep, pickled
+from labkit.outcome import KEY, METADATA, failure
+
+__all__ = ["ChunkedLab", "Runs", "spool_of"]
+
+logger = logging.getLogger(__name__)
+
+#: Jobs and their runs.
+Runs = list[tuple[str, Run]]
+
+
+class ChunkedLab(Lab):
+    """A lab whose points run in other processes.
+
+    Subclasses say how many engines there are, how a message gets to one, how it is taken
+    back, and what the loss of an engine looks like. Answers may arrive on any thread; they
+    are taken on the caller's.
+    """
+
+    #: How often the lab makes sure, while nothing arrives, that something can.
+    _LOOK_S = 1.0
+
+    def _begin(self, retries: int) -> None:
+        """Set up what is needed to send; to be called by constructors."""
+        self.retries = retries
+        self._outstanding: dict[str, tuple[Chunk, Future[bytes]]] = {}
+        self._arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._probe: Path | None = None
+
+    @abstractmethod
+    def _width(self) -> int:
+        """Return how many engines there are."""
+
+    @abstractmethod
+    def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
+        """Hand a message over, to be run by ``run_chunk``."""
+
+    @abstractmethod
+    def _withdraw(self, future: Future[bytes]) -> None:
+        """Take a message back, if it has not begun to run."""
+
+    @abstractmethod
+    def _is_engine_loss(self, e: BaseException) -> bool:
+        """Test whether an exception means that the engine ended, not that it answered."""
+
+    @abstractmethod
+    def _record(self, runs: Runs) -> None:
+        """Write runs to the notebook."""
+
+    def _spool_folder(self) -> Path | None:
+        """Return where engines on this file system leave outcomes."""
+        folder: Path | None = self.notebook().spoolFolder()
+        return folder
+
+    # ---------- sending ----------
+
+    def _launch(self, sweep: Sweep) -> None:
+        """Cut the points into chunks, and send all of them."""
+        self._open_spool()
+        for group in sweep.groups:
+            whole = self._whole(sweep, group)
+            position, cost = self._send_probes(whole)
+            for size in chunking.cut(len(whole.points) - position, self._width(), cost):
+                self._send(whole.part(position, position + size))
+                position += size
+
+    def _whole(self, sweep: Sweep, group: Group) -> Chunk:
+        return Chunk(
+            name=new_name(),
+            sweep=sweep.name,
+            first=group.first,
+            experiment=pickled(group.experiment),
+            facts=group.facts,
+            points=group.points,
+            probe=str(self._probe) if self._probe else None,
+        )
+
+    def _send_probes(self, whole: Chunk) -> tuple[int, float]:
+        """Send a few points first, to learn what one costs.
+
+        Returns
+        -------
+        int, float
+            How many were sent, and seconds a point: at least what was seen.
+        """
+        position, cost = 0, chunking.PROBE_S
+        deadline = time.monotonic() + chunking.PROBE_S
+        for size in chunking.probe_sizes():
+            size = min(size, len(whole.points) - position)
+            if size == 0:
+                break
+            future = self._send(whole.part(position, position + size))
+            position += size
+            wait_for([future], timeout=max(0.0, deadline - time.monotonic()))
+            if not future.done() or _exception(future) is not None:
+                break
+            answer: Answer = pickle.loads(future.result())
+            cost = answer.seconds / size
+            if chunking.is_telling(answer.seconds):
+                break
+        return position, cost
+
+    def _send(self, chunk: Chunk) -> Future[bytes]:
+        future = self._submit(chunk, pickle.dumps(chunk, protocol=5))
+        self._outstanding[chunk.name] = chunk, future
+        future.add_done_callback(lambda _: self._arrived.put(chunk.name))
+        return future
+
+    def _open_spool(self) -> None:
+        folder = self._spool_folder()
+        if folder is None or self._probe is not None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self._probe = folder / f"{uuid.uuid4().hex}.probe"
+        self._probe.touch()
+
+    def _close_spool(self) -> None:
+        """Remove the probe, and the folder if no outcomes are left in it."""
+        if self._probe is not None:
+            self._probe.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty
+                self._probe.parent.rmdir()
+            self._probe = None
+
+    def drain(self) -> None:
+        """Finish the chunks that are running, and begin no others.
+
+        May be called from a signal handler. What was not begun is missing, and
+        ``runExperiment(e, only="missing")`` goes on with it.
+        """
+        super().drain()
+        for _, future in list(self._outstanding.values()):
+            self._withdraw(future)
+
+    # ---------- taking ----------
+
+    def _take(self, timeout_s: float) -> Runs:
+        """Record what has arrived, waiting for the first so long; return it."""
+        names = [name for name in self._arrivals(timeout_s) if name in self._outstanding]
+        runs: Runs = []
+        for name in names:
+            runs += self._runs_of(*self._outstanding[name])
+        self._record(runs)
+        for name in names:
+            self._forget(*self._outstanding.pop(name))
+        return runs
+
+    def _arrivals(self, timeout_s: float) -> Iterator[str]:
+        with contextlib.suppress(queue.Empty):
+            yield self._arrived.get(timeout=max(0.0, timeout_s))
+            while True:
+                yield self._arrived.get_nowait()
+
+    def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
+        """Return the runs that a chunk gave; send again what it could not run."""
+        e = _exception(future)
+        if e is None:
+            answer: Answer = pickle.loads(future.result())
+            return list(read_records(answer.records or _spooled(chunk, answer)))
+        if isinstance(e, CancelledError):
+            return []
+        if self._is_engine_loss(e):
+            return self._after_loss(chunk, e)
+        # the engine answered that it could not even load the experiment
+        reason = ExperimentError(f"the engine could not run this chunk: {e}")
+        return [_given_up(chunk, i, reason) for i in range(len(chunk.points))]
+
+    def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
+        """Release what a chunk holds, when its outcomes are in the notebook."""
+        path = spool_of(chunk)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    # ---------- lost engines ----------
+
+    def _after_loss(self, chunk: Chunk, e: BaseException) -> Runs:
+        """Save what an engine had finished before it ended, and send the rest again.
+
+        The spool tells which point was running: that one is tried again alone, so many
+        times. The others did nothing, and go on.
+        """
+        path = spool_of(chunk)
+        runs = list(read_records(list(spool.read(path)))) if path else []
+        finished, count = len(runs), len(chunk.points)
+        logger.warning("an engine ended with %d of %d points to go: %s", count - finished, count, e)
+        culprit = spool.running_point(path) if path else None
+        if count - finished == 1:
+            culprit = finished
+        if culprit is None:
+            pieces = [chunk.part(i, i + 1) for i in range(finished, count)]
+        else:
+            pieces = [chunk.part(finished, culprit), chunk.part(culprit + 1, count)]
+            if chunk.attempt > self.retries:
+                runs.append(_given_up(chunk, culprit, _loss(chunk.attempt, e)))
+            else:
+                pieces.append(chunk.part(culprit, culprit + 1, chunk.attempt + 1))
+        for piece in pieces:
+            if piece.points and not self._is_draining:
+                self._send(piece)
+        return runs
+
+    # ---------- waiting ----------
+
+    def _work_off(self, is_done: Callable[[], bool], total: int, timeout_s: float = -1) -> bool:
+        """Take what arrives until nothing is missing, or time has run out."""
+        deadline = time.monotonic() + timeout_s
+        with Progress(total, self.progress) as bar:
+            while not is_done():
+                left = deadline - time.monotonic() if timeout_s >= 0 else self._LOOK_S
+                if left <= 0:
+                    return False
+                runs = self._take(min(left, self._LOOK_S))
+                bar.add(len(runs), failures(runs))
+                if not runs:
+                    bar.add(self._look_around())
+        return True
+
+    def _look_around(self) -> int:
+        """Look after what does not arrive by itself; return how many results that gave.
+
+        Raises
+        ------
+        ClusterError
+            When nothing can arrive any more.
+        """
+        return 0
+
+
+def _exception(future: Future[bytes]) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as e:
+        return e
+
+
+def spool_of(chunk: Chunk) -> Path | None:
+    """Return the spool of a chunk, if its engine shares a file system with the lab."""
+    return spool.find(Path(chunk.probe).parent, chunk.name) if chunk.probe else None
+
+
+def _spooled(chunk: Chunk, answer: Answer) -> list[bytes]:
+    """Return the records of an answer that was too long for a message."""
+    path = spool_of(chunk)
+    return list(spool.read(path)) if path is not None and answer.spooled else []
+
+
+def _loss(attempts: int, e: BaseException) -> EngineLostError:
+    return EngineLostError(f"the engine died while it ran this point, {attempts} attempts: {e}")
+
+
+def _given_up(chunk: Chunk, index: int, reason: Exception) -> tuple[str, Run]:
+    key, parameters = chunk.points[index]
+    outcome = failure(parameters, reason)
+    outcome[METADATA] |= {KEY: key, "labkit.attempt": chunk.attempt, **chunk.facts}
+    return chunk.job(index), Run(outcome, "")

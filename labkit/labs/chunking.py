@@ -1,0 +1,67 @@
+"""How many points travel in one message.
+
+A message costs some milliseconds, whatever it carries. So chunks hold about a
+second of work, or less: by guided self-scheduling (Polychronopoulos & Kuck 1987,
+"Guided self-scheduling") the first are large, and those at the tail small, so that
+all engines end together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+__all__ = ["MAX_CHUNKS", "PROBE_S", "TARGET_S", "cut", "probe_sizes"]
+
+#: Work that a chunk holds at most, in seconds.
+TARGET_S = 1.0
+
+#: Work that a chunk holds at least, if there is as much: some ten times what a message costs.
+LEAST_S = 0.03
+
+#: More chunks than this burden the controller: longer ones, then.
+MAX_CHUNKS = 20_000
+
+#: How long a probe is waited for. A point that takes longer travels alone.
+PROBE_S = 1.0
+
+#: A probe that took less than this says little; a larger one follows.
+_TELLING_S = 0.05
+
+
+def probe_sizes() -> Iterator[int]:
+    """Yield the sizes of the probes: each eight times the last, up to 512 points."""
+    yield from (1, 8, 64, 512)
+
+
+def is_telling(seconds: float) -> bool:
+    """Test whether a probe of this duration tells the cost of a point."""
+    return seconds >= _TELLING_S
+
+
+def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:
+    """Yield the sizes of the chunks into which points are cut.
+
+    Parameters
+    ----------
+    points : int
+        How many there are.
+    engines : int
+        How many work on them.
+    seconds_a_point : float
+        Estimated cost of one, in seconds.
+
+    Examples
+    --------
+    >>> list(cut(10, 2, 5.0))
+    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    >>> list(cut(100_000, 2, 1e-4))
+    [10000, 10000, 10000, 10000, 10000, 10000, 10000, 7500, 5625, ...]
+    """
+    cost = max(seconds_a_point, 1e-7)
+    most = max(1, int(TARGET_S / cost), -(-points // MAX_CHUNKS))
+    least = max(1, min(int(LEAST_S / cost), most))
+    left = points
+    while left > 0:
+        size = min(max(left // (2 * max(engines, 1)), least), most, left)
+        yield size
+        left -= size

@@ -1,0 +1,392 @@
+"""A lab on a cluster of ipyparallel engines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import epyc
+
+from labkit.engine import spool
+from labkit.engine.worker import Chunk, load_experiment, read_records, run_chunk
+from labkit.errors import ClusterError, ClusterStartError, ExperimentError
+from labkit.labs.chunkedlab import ChunkedLab, Runs, spool_of
+from labkit.labs.leftovers import OWN, Leftovers
+from labkit.labs.recording import record
+from labkit.labs.sweep import Sweep, pickled
+from labkit.notebook.labnotebook import SentChunk
+
+if TYPE_CHECKING:
+    import ipyparallel
+
+    from labkit.cluster.local import LocalCluster
+    from labkit.designs import Design
+    from labkit.notebook import LabNotebook
+
+__all__ = ["ClusterLab"]
+
+#: How long idle engines may take to load an experiment, before it is sent to work unchecked.
+_CHECK_S = 30.0
+
+
+class ClusterLab(ChunkedLab, epyc.ClusterLab):  # type: ignore[misc]
+    """Runs experiments on the engines of a cluster; ``runExperiment`` returns when all is sent.
+
+    Results are taken by :meth:`wait`, :meth:`updateResults`, and whatever reads them. With
+    a durable notebook the lab may end meanwhile: another one on the same notebook and
+    cluster takes over.
+
+    Parameters
+    ----------
+    notebook : LabNotebook, optional
+        Where outcomes go; by default into memory.
+    url_file : str, optional
+        The cluster's ``ipcontroller-client.json``.
+    profile, profile_dir, ipython_dir, context, debug, sshserver, sshkey, password, paramiko, \
+timeout, cluster_id
+        As epyc's lab and ipyparallel's Client have them.
+    n : int, optional
+        Start an own cluster of so many engines on this machine; it ends with the lab.
+    design : Design, optional
+        What turns ranges into points; by default all combinations.
+    retries : int
+        How often a point that ended its engine is tried again.
+    **extra_args
+        For ipyparallel's Client.
+
+    Raises
+    ------
+    ClusterStartError
+        When there is no such cluster, or the own one does not come up.
+
+    Examples
+    --------
+    >>> from labkit import ClusterLab
+    >>> with ClusterLab(n=1) as lab:
+    ...     lab.numberOfEngines()
+    1
+    """
+
+    def __init__(
+        self,
+        notebook: LabNotebook | None = None,
+        url_file: str | os.PathLike[str] | None = None,
+        profile: str | None = None,
+        profile_dir: str | None = None,
+        ipython_dir: str | None = None,
+        context: Any = None,
+        debug: bool = False,
+        sshserver: str | None = None,
+        sshkey: str | None = None,
+        password: str | None = None,
+        paramiko: bool | None = None,
+        timeout: float = 10,
+        cluster_id: str | None = None,
+        *,
+        n: int | None = None,
+        design: Design | None = None,
+        retries: int = 2,
+        **extra_args: Any,
+    ) -> None:
+        ChunkedLab.__init__(self, notebook, design)
+        self._begin(retries)
+        self._engines_wanted = n
+        self._own: LocalCluster | None = None
+        self._client: ipyparallel.Client | None = None
+        self._leftovers: Leftovers | None = None
+        self._loadable: set[bytes] = set()
+        self._noted: set[str] = set()
+        self._arguments = {
+            "url_file": url_file,
+            "profile": profile,
+            "profile_dir": profile_dir,
+            "ipython_dir": ipython_dir,
+            "context": context,
+            "debug": debug,
+            "sshserver": sshserver,
+            "sshkey": sshkey,
+            "password": password,
+            "paramiko": paramiko,
+            "timeout": timeout,
+            "cluster_id": cluster_id,
+            **extra_args,
+        }
+        self.open()
+
+    # ---------- connection ----------
+
+    def connect(self) -> None:
+        """Connect to the cluster, if there is no connection."""
+        if self._client is not None:
+            return
+        if self._engines_wanted is not None:
+            from labkit.cluster.local import LocalCluster
+
+            self._own = LocalCluster(self._engines_wanted)
+            self._client = self._own.connect()
+        else:
+            self._client = self._connect_elsewhere()
+        self._client[:].use_cloudpickle()
+        self.activate()
+
+    def _connect_elsewhere(self) -> ipyparallel.Client:
+        import ipyparallel
+
+        # ipyparallel ignores url_file as a keyword
+        arguments = dict(self._arguments)
+        url_file = arguments.pop("url_file")
+        try:
+            return ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
+        except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
+            where = url_file or f"profile {arguments['profile'] or arguments['profile_dir'] or 'default'}"
+            start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
+            raise ClusterStartError(
+                f"no cluster answers at {where}: {e}. Start it by: ipcluster start{start}; "
+                "or let the lab start one on this machine: ClusterLab(n=4)"
+            ) from e
+
+    def activate(self) -> None:
+        """Let the magics of a notebook (``%px``) use this lab's cluster."""
+        client = self._connected()
+        if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+            client.direct_view().activate()
+
+    def open(self) -> None:
+        """Connect to the cluster, or start the own one, if there is no connection."""
+        self.connect()
+
+    def close(self) -> None:
+        """Let go of the cluster, and stop it if it is the lab's own.
+
+        What an own cluster has not finished is missing then; what another cluster has
+        not finished stays pending, and the next lab takes it.
+        """
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._own is not None:
+            self._own.stop()
+            self._own = None
+            self._give_up_unfinished()
+        self._outstanding.clear()
+        self._noted.clear()
+        self._leftovers = None
+        self._close_spool()
+
+    def _give_up_unfinished(self) -> None:
+        """Save what the engines had finished; the rest of their chunks is missing again."""
+        for chunk, _ in self._outstanding.values():
+            path = spool_of(chunk)
+            if path is not None:
+                record(self.notebook(), list(read_records(list(spool.read(path)))))
+                path.unlink(missing_ok=True)
+        lost = [chunk.job(i) for chunk, _ in self._outstanding.values() for i in range(len(chunk.points))]
+        self.notebook().dropPendingResults(self.notebook().stillPending(lost))
+
+    def recreate(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and arguments that make such a lab again."""
+        name, arguments = epyc.Lab.recreate(self)
+        return name, {**arguments, **self._arguments, "n": self._engines_wanted}
+
+    def _connected(self) -> ipyparallel.Client:
+        self.open()
+        assert self._client is not None
+        return self._client
+
+    def _cluster_name(self) -> str:
+        """Name the cluster in the notebook by its key, which a restart may keep."""
+        key: bytes = self._connected().session.key
+        name = hashlib.blake2b(key, digest_size=8).hexdigest()
+        return OWN + name if self._own is not None else name
+
+    # ---------- sending ----------
+
+    def _width(self) -> int:
+        return len(self._connected().ids)
+
+    def _spool_folder(self) -> Path | None:
+        folder = super()._spool_folder()
+        if folder is None and self._own is not None:
+            return self._own.folder / "spool"
+        return folder
+
+    def runExperiment(self, e: epyc.Experiment, only: str = "all") -> None:
+        """Send all points of an experiment to the cluster, and return.
+
+        As :meth:`Lab.runExperiment`; results are taken by :meth:`wait` and whatever reads
+        them. Points are pending in the notebook before the first is sent.
+
+        Raises
+        ------
+        ClusterError
+            When the cluster has no engines.
+        ExperimentError
+            When they cannot load the experiment.
+        """
+        if only != "all":
+            self.updateResults()
+        super().runExperiment(e, only)
+
+    def _run(self, sweep: Sweep) -> None:
+        notebook = self.notebook()
+        for group in sweep.groups:
+            self._check_on_engines(pickled(group.experiment), type(group.experiment).__qualname__)
+        notebook.current().addPendingResults(sweep.name, list(sweep.points()))
+        try:
+            self._launch(sweep)
+        finally:
+            self._note_chunks()
+            notebook.commit()
+
+    def _check_on_engines(self, experiment: bytes, name: str) -> None:
+        """Have the engines load the experiment, if they are idle, before any work starts."""
+        import ipyparallel
+
+        client = self._connected()
+        if not client.ids:
+            raise ClusterError("the cluster has no engines; when some run, lab.numberOfEngines() shows them")
+        if experiment in self._loadable or not _are_idle(client):
+            return
+        result = client[:].apply_async(_why_not_loadable, experiment)
+        try:
+            problems = [p for p in result.get(timeout=_CHECK_S) if p]
+        except ipyparallel.error.TimeoutError:
+            return
+        except ipyparallel.error.RemoteError as e:
+            problems = [str(e).strip().splitlines()[-1]]
+        if problems:
+            raise ExperimentError(
+                f"{name} cannot be loaded on {len(problems)} of {len(client.ids)} engines: {problems[0]}. "
+                "Install what is missing there, or define the experiment in the notebook itself"
+            )
+        self._loadable.add(experiment)
+
+    def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
+        result: Future[bytes] = self._connected().load_balanced_view().apply_async(run_chunk, message)
+        return result
+
+    def _note_chunks(self) -> None:
+        """Note in the notebook which messages carry what is pending."""
+        cluster = self._cluster_name()
+        fresh = [pair for name, pair in self._outstanding.items() if name not in self._noted]
+        self.notebook().recordChunks(
+            [SentChunk(c.name, c.sweep, c.first, c.stop, cluster, f.msg_ids[0]) for c, f in fresh]  # type: ignore[attr-defined]
+        )
+        self._noted.update(chunk.name for chunk, _ in fresh)
+
+    def _withdraw(self, future: Future[bytes]) -> None:
+        if not future.done():
+            self._connected().abort(future, block=False)
+
+    def _is_engine_loss(self, e: BaseException) -> bool:
+        import ipyparallel
+
+        return isinstance(e, ipyparallel.error.EngineError)
+
+    # ---------- taking ----------
+
+    def _record(self, runs: Runs) -> None:
+        record(self.notebook(), runs)
+
+    def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
+        import ipyparallel
+
+        if isinstance(future.exception(), ipyparallel.error.TaskAborted):
+            # drain has withdrawn it: its points are missing again
+            jobs = [chunk.job(i) for i in range(len(chunk.points))]
+            self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
+            return []
+        return super()._runs_of(chunk, future)
+
+    def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
+        super()._forget(chunk, future)
+        self._noted.discard(chunk.name)
+        client = self._connected()
+        client.purge_local_results(future)
+        if self._own is None:
+            client.purge_hub_results(future)
+
+    def _look_around(self) -> int:
+        if self._own is not None and not self._own.is_alive():
+            raise ClusterError(
+                "the lab's own cluster has ended: close the lab, and run what is missing with a new one"
+            )
+        self._note_chunks()
+        return self._left_behind().collect(self._connected())
+
+    def _left_behind(self) -> Leftovers:
+        """Return what an earlier lab has left pending on this cluster."""
+        if self._leftovers is None:
+            mine = set(self._outstanding)
+            self._leftovers = Leftovers(self.notebook(), self._cluster_name(), mine)
+        return self._leftovers
+
+    def updateResults(self, purge: bool = False) -> int:
+        """Take what has arrived, without waiting.
+
+        Parameters
+        ----------
+        purge : bool
+            For epyc's sake: results whose engines were lost are always given up after their
+            retries, and never hold up others.
+
+        Returns
+        -------
+        int
+            How many results that were.
+        """
+        left_behind = self._left_behind().collect(self._connected())
+        return left_behind + len(self._take(0.0))
+
+    def wait(self, timeout: float = -1) -> bool:
+        """Wait until nothing is pending in any result set.
+
+        Parameters
+        ----------
+        timeout : float
+            In seconds; negative waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether everything is there. False, too, when results are pending that this
+            cluster does not have.
+
+        Raises
+        ------
+        ClusterError
+            When the lab's own cluster has ended. What is pending stays so.
+        """
+        notebook = self.notebook()
+        total = notebook.numberOfAllPendingResults()
+        if total:
+            self.updateResults()
+        try:
+            self._work_off(self._is_all_here, total, timeout)
+        finally:
+            notebook.commit()
+        return not notebook.anyPending()
+
+    def _is_all_here(self) -> bool:
+        nothing_comes = not self._outstanding and not self._left_behind()
+        return nothing_comes or not self.notebook().anyPending()
+
+
+def _why_not_loadable(experiment: bytes) -> str:
+    """Return why an engine cannot load an experiment; empty when it can."""
+    import platform
+
+    try:
+        load_experiment(experiment)
+    except Exception as e:
+        return f"on {platform.node()}: {type(e).__name__}: {e}"
+    return ""
+
+
+def _are_idle(client: ipyparallel.Client) -> bool:
+    status = client.queue_status()
+    return not any(s["queue"] or s["tasks"] for engine, s in status.items() if engine != "unassigned")

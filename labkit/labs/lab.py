@@ -1,0 +1,266 @@
+"""A lab in this process, and what all labs have in common."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import epyc
+
+from labkit.designs import FactorialDesign
+from labkit.engine.capture import Capture
+from labkit.engine.runner import Run, Runner
+from labkit.errors import ParameterError, SourceChangedWarning, UnknownParameterError, suggestion
+from labkit.experiment import declared, values
+from labkit.labs.progress import Progress
+from labkit.labs.recording import Recorder, failures
+from labkit.labs.sweep import ONLY, Sweep, plan
+from labkit.notebook import LabNotebook
+from labkit.point import job_name
+from labkit.provenance import of_process
+
+if TYPE_CHECKING:
+    from labkit.designs import Design
+
+__all__ = ["Lab"]
+
+logger = logging.getLogger(__name__)
+
+
+class Lab(epyc.Lab):  # type: ignore[misc]
+    """Runs experiments in this process, one point after another.
+
+    Parameters
+    ----------
+    notebook : LabNotebook, optional
+        Where outcomes go; by default into memory.
+    design : Design, optional
+        What turns ranges into points; by default all combinations.
+
+    Attributes
+    ----------
+    progress : bool or None
+        Show a progress bar; None where somebody looks: a terminal, or Jupyter.
+
+    Examples
+    --------
+    >>> from labkit import Experiment, Lab
+    >>> class Square(Experiment):
+    ...     def do(self, params):
+    ...         return {"y": params["x"] ** 2}
+    >>> lab = Lab()
+    >>> lab["x"] = range(4)
+    >>> lab.runExperiment(Square())
+    >>> sorted(lab.dataframe()["y"])
+    [0, 1, 4, 9]
+    """
+
+    progress: bool | None = None
+
+    def __init__(self, notebook: LabNotebook | None = None, design: Design | None = None) -> None:
+        # not super(): epyc's other labs are beside this class, with constructors of their own
+        epyc.Lab.__init__(
+            self,
+            LabNotebook() if notebook is None else notebook,
+            FactorialDesign() if design is None else design,
+        )
+        self._is_draining = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---------- parameters ----------
+
+    def addParameter(self, k: str, r: Any) -> None:
+        """Set the range of a parameter: a value, an iterable, or a :class:`labkit.Range`.
+
+        Raises
+        ------
+        ParameterError
+            When the range is empty, or the name is no text.
+        """
+        if not isinstance(k, str):
+            raise ParameterError(f"the name of a parameter must be text, not {k!r}")
+        self._parameters[k] = values(k, r)
+
+    def __getitem__(self, k: str) -> Any:
+        try:
+            return self._parameters[k]
+        except KeyError:
+            known = suggestion(str(k), self._parameters)
+            raise UnknownParameterError(f"the lab has no parameter {k}{known}") from None
+
+    def experiments(self, e: epyc.Experiment | None) -> list[tuple[epyc.Experiment, dict[str, Any]]]:
+        """Return all points, each with the experiment to run there.
+
+        The ranges are those that the experiment declares; the lab's own override and
+        extend them.
+
+        Raises
+        ------
+        DesignException
+            When the ranges do not fit the design.
+        """
+        space = {} if e is None else {n: p.range for n, p in declared(e).items()}
+        pairs: list[tuple[epyc.Experiment, dict[str, Any]]]
+        pairs = self._design.experiments(e, space | self._parameters)
+        return pairs
+
+    # ---------- running ----------
+
+    def runExperiment(self, e: epyc.Experiment, only: str = "all") -> None:
+        """Run an experiment at the points of its space.
+
+        Parameters
+        ----------
+        e : Experiment
+            What to run.
+        only : {"all", "missing", "failed"}
+            Which points: all; those without a successful outcome in the current result
+            set; or those whose outcomes have all failed.
+
+        Raises
+        ------
+        ParameterError, DesignException, ExperimentError
+            When the space or the experiment cannot be used.
+        NotebookInUseError, LabNotebookLockedException, ResultSetLockedException
+            When outcomes could not be written. All these come before any work starts.
+        """
+        self.notebook().assertWritable()
+        self._is_draining = False
+        sweep = self._plan(e, only)
+        if not len(sweep):
+            logger.info("no points to run: %s", "none is declared" if only == "all" else f"none is {only}")
+            return
+        self._run(sweep)
+
+    def _plan(self, e: epyc.Experiment, only: str) -> Sweep:
+        if only not in ONLY:
+            raise ParameterError(f"only={only!r}{suggestion(str(only), ONLY)}")
+        rs = self.notebook().current()
+        sweep = plan(self.experiments(e), only, rs)
+        for group in sweep.groups:
+            _warn_if_changed(group.facts, rs.source_digests)
+        _note_declarations(e, rs)
+        return sweep
+
+    def missing(self, e: epyc.Experiment) -> list[dict[str, Any]]:
+        """Return the points without a successful outcome in the current result set.
+
+        Points that are pending are not missing.
+        """
+        sweep = plan(self.experiments(e), "missing", self.notebook().current())
+        return [parameters for _, parameters in sweep.points()]
+
+    def _run(self, sweep: Sweep) -> None:
+        notebook = self.notebook()
+        try:
+            with (
+                Progress(len(sweep), self.progress) as bar,
+                Capture(echo=True) as capture,
+                Recorder(notebook, notebook.currentTag()) as recorder,
+            ):
+                for job, run in self._runs(sweep, capture):
+                    recorder.add(job, run)
+                    bar.add(1, failures([(job, run)]))
+        finally:
+            notebook.commit()
+
+    def _runs(self, sweep: Sweep, capture: Capture) -> Iterator[tuple[str, Run]]:
+        for group in sweep.groups:
+            runner = Runner(group.experiment, {**group.facts, **of_process()})
+            for number, (key, parameters) in enumerate(group.points, group.first):
+                if self._is_draining:
+                    return
+                yield job_name(sweep.name, number), runner.run(parameters, key, capture)
+
+    def drain(self) -> None:
+        """Finish the points that are running, and begin no others.
+
+        May be called from a signal handler or another thread. What was not begun is
+        missing, and ``runExperiment(e, only="missing")`` goes on with it.
+        """
+        self._is_draining = True
+
+    def wait(self, timeout: float = -1) -> bool:
+        """Wait until nothing is pending.
+
+        Parameters
+        ----------
+        timeout : float
+            In seconds; negative waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether everything is there.
+        """
+        return bool(self.notebook().numberOfAllPendingResults() == 0)
+
+    def createWith(
+        self,
+        tag: str,
+        f: Callable[[Any], Any],
+        description: str | None = None,
+        propagate: bool = True,
+        delete: bool = True,
+        finish: bool = False,
+        deleteAllParameters: bool = True,
+    ) -> bool:
+        """Make sure that a result set exists: select it, or create it and call a function.
+
+        Parameters
+        ----------
+        tag, description : str
+            The result set.
+        f : callable
+            Called with the lab when the result set is new; it runs the experiments.
+        propagate : bool
+            Raise what the function raises; else return False.
+        delete : bool
+            Delete the result set when the function raises.
+        finish : bool
+            Wait for all results, then lock the result set.
+        deleteAllParameters : bool
+            Clear the lab's parameters before the function is called.
+
+        Returns
+        -------
+        bool
+            Whether the result set is there.
+        """
+        is_new = tag not in self.notebook()
+        created = super().createWith(tag, f, description, propagate, delete, False, deleteAllParameters)
+        if created and is_new and finish:
+            self.wait()
+            self.notebook().resultSet(tag).finish()
+            self.notebook().commit()
+        return bool(created)
+
+
+def _warn_if_changed(facts: dict[str, Any], known_digests: Callable[[str, Any], set[str]]) -> None:
+    name, version, source = (facts[f"labkit.{k}"] for k in ("experiment", "experiment_version", "source"))
+    known = known_digests(name, version)
+    if source and known and source not in known:
+        warnings.warn(
+            f"the source of {name} is not that of the earlier outcomes of version {version!r}: "
+            "if it computes something else now, give the class another version",
+            SourceChangedWarning,
+            stacklevel=4,
+        )
+
+
+def _note_declarations(e: epyc.Experiment, rs: Any) -> None:
+    """Keep units and meanings of the parameters with the results, for tables and pictures."""
+    for attribute, word in (("labkit.units", "unit"), ("labkit.docs", "doc")):
+        noted = {n: getattr(p, word) for n, p in declared(e).items() if getattr(p, word)}
+        if noted and (attribute not in rs or rs[attribute] != noted):
+            rs[attribute] = noted

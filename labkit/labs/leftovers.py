@@ -1,0 +1,120 @@
+"""What an earlier lab on the same notebook has left: pending results, spools."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.engine import spool
+from labkit.engine.worker import Answer, read_records
+from labkit.labs.recording import record
+from labkit.notebook import LabNotebook
+from labkit.notebook.labnotebook import SentChunk
+
+if TYPE_CHECKING:
+    import ipyparallel
+
+__all__ = ["OWN", "Leftovers"]
+
+logger = logging.getLogger(__name__)
+
+#: Begins the name of a cluster that a lab had for itself: it ended with that lab.
+OWN = "own:"
+
+
+class Leftovers:
+    """The chunks that an earlier lab on this notebook has sent to this cluster.
+
+    Their outcomes come from the hub, which has kept them, or from spools. What cannot be
+    had any more is forgotten, and so missing again.
+
+    Parameters
+    ----------
+    notebook : LabNotebook
+        The notebook.
+    cluster : str
+        The name of this lab's cluster.
+    mine : set of str
+        Names of the chunks that this lab has sent itself.
+    """
+
+    def __init__(self, notebook: LabNotebook, cluster: str, mine: set[str]) -> None:
+        self._notebook = notebook
+        self._mine = mine
+        self._chunks: dict[str, SentChunk] = {}
+        if notebook.anyPending():
+            self._take_over(cluster)
+
+    def __bool__(self) -> bool:
+        return bool(self._chunks)
+
+    def _take_over(self, cluster: str) -> None:
+        self._collect_spools()
+        self._drop(self._notebook.unsentResults(), "was never sent")
+        for chunk in self._notebook.outstandingChunks():
+            if chunk.name in self._mine:
+                continue
+            if chunk.cluster == cluster:
+                self._chunks[chunk.message] = chunk
+            elif chunk.cluster.startswith(OWN):
+                self._drop(chunk.jobs(), "was on a cluster that has ended")
+            else:
+                logger.warning("%d points are pending on another cluster", chunk.stop - chunk.first)
+
+    def _collect_spools(self) -> None:
+        folder = self._notebook.spoolFolder()
+        for path in spool.leftovers(folder) if folder is not None and folder.is_dir() else []:
+            self._record(list(spool.read(path)))
+
+    def _record(self, records: list[bytes]) -> int:
+        runs = list(read_records(records))
+        record(self._notebook, runs)
+        return len(runs)
+
+    def _drop(self, jobs: list[str], why: str) -> None:
+        lost = self._notebook.stillPending(jobs)
+        if lost:
+            logger.warning("%d pending points are missing again: what would run them %s", len(lost), why)
+            self._notebook.dropPendingResults(lost)
+
+    def collect(self, client: ipyparallel.Client) -> int:
+        """Record what the hub has by now, without waiting; return how many results that were."""
+        if not self._chunks:
+            return 0
+        known = {
+            entry["msg_id"]: entry["completed"] is not None
+            for entry in client.db_query(
+                {"msg_id": {"$in": list(self._chunks)}}, keys=["msg_id", "completed"]
+            )
+        }
+        found = 0
+        for message, chunk in list(self._chunks.items()):
+            if message not in known:
+                self._drop(chunk.jobs(), "is not known to the cluster")
+            elif known[message]:
+                found += self._fetch(client, chunk)
+            else:
+                continue
+            del self._chunks[message]
+        return found
+
+    def _fetch(self, client: ipyparallel.Client, chunk: SentChunk) -> int:
+        import ipyparallel
+
+        result = client.get_result(chunk.message, block=False, owner=False)
+        try:
+            answer: Answer = pickle.loads(result.get())
+        except ipyparallel.error.RemoteError as e:
+            self._collect_spools()
+            self._drop(chunk.jobs(), f"failed: {e}")
+            return 0
+        found = self._record(answer.records or self._spooled(chunk))
+        client.purge_hub_results(chunk.message)
+        return found
+
+    def _spooled(self, chunk: SentChunk) -> list[bytes]:
+        folder = self._notebook.spoolFolder()
+        path = spool.find(Path(folder), chunk.name) if folder is not None else None
+        return list(spool.read(path)) if path is not None else []

@@ -1,0 +1,115 @@
+"""A lab on this machine's cores, without a cluster."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import epyc
+
+from labkit.engine.worker import Chunk, run_chunk
+from labkit.errors import ParameterError
+from labkit.labs.chunkedlab import ChunkedLab, Runs
+from labkit.labs.recording import record
+from labkit.labs.sweep import Sweep
+
+if TYPE_CHECKING:
+    from labkit.designs import Design
+    from labkit.notebook import LabNotebook
+
+__all__ = ["ParallelLab"]
+
+
+class ParallelLab(ChunkedLab, epyc.ParallelLab):  # type: ignore[misc]
+    """Runs experiments in processes on this machine; ``runExperiment`` returns when all are done.
+
+    Parameters
+    ----------
+    notebook : LabNotebook, optional
+        Where outcomes go; by default into memory.
+    cores : int
+        How many processes: 0 for one a core, ``n`` for that many, at most one a core, and
+        ``-n`` for all cores but so many.
+    design : Design, optional
+        What turns ranges into points; by default all combinations.
+    retries : int
+        How often a point that ended its process is tried again.
+
+    Raises
+    ------
+    ParameterError
+        When ``cores`` is not a whole number.
+
+    Examples
+    --------
+    >>> ParallelLab(cores=1).numberOfCores()
+    1
+    """
+
+    def __init__(
+        self,
+        notebook: LabNotebook | None = None,
+        cores: int = 0,
+        design: Design | None = None,
+        *,
+        retries: int = 2,
+    ) -> None:
+        if isinstance(cores, bool) or not isinstance(cores, int):
+            raise ParameterError(f"cores={cores!r} is not a whole number")
+        ChunkedLab.__init__(self, notebook, design)
+        self._begin(retries)
+        here = os.cpu_count() or 1
+        self._cores = min(cores, here) if cores > 0 else max(here + cores, 1)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._tag = ""
+
+    def _width(self) -> int:
+        return self._cores
+
+    def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
+        from loky import get_reusable_executor
+
+        future: Future[bytes] = get_reusable_executor(max_workers=self._cores).submit(run_chunk, message)
+        return future
+
+    def _withdraw(self, future: Future[bytes]) -> None:
+        future.cancel()
+
+    def _is_engine_loss(self, e: BaseException) -> bool:
+        return isinstance(e, BrokenProcessPool)
+
+    def _spool_folder(self) -> Path:
+        folder = super()._spool_folder()
+        if folder is not None:
+            return folder
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="labkit-")
+        return Path(self._folder.name) / "spool"
+
+    def _record(self, runs: Runs) -> None:
+        record(self.notebook(), runs, self._tag)
+
+    def _run(self, sweep: Sweep) -> None:
+        self._tag = self.notebook().currentTag()
+        try:
+            self._launch(sweep)
+            self._work_off(lambda: not self._outstanding, len(sweep))
+        finally:
+            self._abandon()
+            self.notebook().commit()
+
+    def _abandon(self) -> None:
+        """Let go of what an interruption has left."""
+        for chunk, future in self._outstanding.values():
+            future.cancel()
+            self._forget(chunk, future)
+        self._outstanding.clear()
+        self._close_spool()
+
+    def recreate(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and arguments that make such a lab again."""
+        name, arguments = super().recreate()
+        return name, {**arguments, "cores": self._cores}

@@ -1,0 +1,135 @@
+"""What a call of ``runExperiment`` means: which points, of which experiment, as which jobs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+import epyc
+
+from labkit import point, provenance
+from labkit.errors import ExperimentError
+from labkit.experiment import identity
+from labkit.notebook.resultset import ResultSet
+
+__all__ = ["ONLY", "Group", "Sweep", "pickled", "plan"]
+
+#: What ``only=`` takes.
+ONLY = ("all", "missing", "failed")
+
+
+@dataclass(slots=True)
+class Group:
+    """Points at which one and the same experiment runs."""
+
+    experiment: epyc.Experiment
+    """The experiment."""
+    facts: dict[str, Any]
+    """What is known of it before it runs."""
+    first: int
+    """Number of its first point in the sweep."""
+    points: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Key and parameters of each."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """The points of one call."""
+
+    name: str
+    """Unique; part of each job's identifier."""
+    groups: list[Group]
+    """The points, by experiment: nearly always there is one."""
+
+    def __len__(self) -> int:
+        return sum(len(g.points) for g in self.groups)
+
+    def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield key and parameters of all points, by their numbers."""
+        for group in self.groups:
+            yield from group.points
+
+
+def plan(pairs: Iterable[tuple[epyc.Experiment, dict[str, Any]]], only: str, rs: ResultSet) -> Sweep:
+    """Choose what has to be run.
+
+    Parameters
+    ----------
+    pairs : iterable of (experiment, parameters)
+        What the design gave.
+    only : str
+        ``all`` of them; the ``missing`` ones, without a success and not pending; or
+        those whose runs have all ``failed`` and that are not pending.
+    rs : ResultSet
+        Where the outcomes go.
+
+    Raises
+    ------
+    UnhashableParameterError
+        When a point has no key.
+    """
+    groups: dict[int, Group] = {}
+    names: dict[int, tuple[str, int | str]] = {}
+    wanted = _wanted(only, rs)
+    seen: set[str] = set()
+    for e, parameters in pairs:
+        if id(e) not in names:
+            names[id(e)] = identity(e), _version(e)
+        key = point.key(*names[id(e)], parameters)
+        if only != "all" and (key in seen or not wanted(key)):
+            continue
+        seen.add(key)
+        if id(e) not in groups:
+            groups[id(e)] = Group(e, provenance.of_experiment(e), 0)
+        groups[id(e)].points.append((key, parameters))
+    first = 0
+    for group in groups.values():
+        group.first = first
+        first += len(group.points)
+    return Sweep(uuid.uuid4().hex[:16], list(groups.values()))
+
+
+def _version(e: epyc.Experiment) -> int | str:
+    while isinstance(e, epyc.ExperimentCombinator):
+        e = e.experiment()
+    version: int | str = getattr(e, "version", 1)
+    return version
+
+
+def _wanted(only: str, rs: ResultSet) -> Any:
+    if only == "all":
+        return lambda key: True
+    status, pending = rs.keys_by_status(), rs.pending_keys()
+    if only == "missing":
+        return lambda key: not status.get(key) and key not in pending
+    return lambda key: status.get(key) is False and key not in pending
+
+
+def pickled(e: epyc.Experiment) -> bytes:
+    """Return the experiment as it travels.
+
+    Raises
+    ------
+    ExperimentError
+        When it cannot be pickled; it names the attribute that is in the way.
+    """
+    try:
+        return bytes(cloudpickle.dumps(e))
+    except Exception as reason:
+        where = _unpicklable_attribute(e)
+        raise ExperimentError(
+            f"{type(e).__qualname__} cannot travel to another process: {where}{reason}. "
+            "Make such things in setUp, so that each engine has its own"
+        ) from reason
+
+
+def _unpicklable_attribute(e: epyc.Experiment) -> str:
+    for name, value in vars(e).items():
+        try:
+            cloudpickle.dumps(value)
+        except Exception:
+            return f"its attribute {name} is a {type(value).__name__}: "
+    return ""

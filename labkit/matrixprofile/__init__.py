@@ -1,0 +1,52 @@
+"""The matrix profile: how near each window of a series is to its nearest neighbour.
+
+::
+
+    distance, index = selfjoin(series, window)
+    odd = discords(distance, window)
+    repeated = motifs(distance, index, window)
+    plot(series, distance, window, discords=odd, motifs=repeated).savefig("f.png")
+
+Yeh et al., "Matrix Profile I: All Pairs Similarity Joins for Time Series", ICDM 2016.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from labkit.matrixprofile.joins import abjoin, selfjoin
+from labkit.matrixprofile.patterns import Discord, Motif, discords, motifs
+from labkit.matrixprofile.recordings import Recording, recording
+
+if TYPE_CHECKING:
+    from labkit.matrixprofile.experiment import Discords
+    from labkit.matrixprofile.pictures import plot
+
+__all__ = [
+    "Discord",
+    "Discords",
+    "Motif",
+    "Recording",
+    "abjoin",
+    "discords",
+    "motifs",
+    "plot",
+    "recording",
+    "selfjoin",
+]
+
+# the first brings epyc, the second matplotlib: a join needs neither
+_LATER = {"Discords": "labkit.matrixprofile.experiment", "plot": "labkit.matrixprofile.pictures"}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _LATER[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,82 @@
+"""What a run gives: epyc's results dict, single or nested."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from labkit.errors import ResultsStructureException
+from labkit.experiment import Experiment
+
+__all__ = ["KEY", "METADATA", "PARAMETERS", "PARTS", "RESULTS", "Outcome", "check", "failure", "flatten"]
+
+METADATA: str = Experiment.METADATA
+PARAMETERS: str = Experiment.PARAMETERS
+RESULTS: str = Experiment.RESULTS
+PARTS = (PARAMETERS, RESULTS, METADATA)
+
+KEY = "labkit.key"
+"""The metadata element that holds the key of an outcome's point."""
+
+Outcome = dict[str, Any]
+"""epyc's results dict: parameters, results and metadata."""
+
+
+def check(outcome: Any) -> Outcome:
+    """Return the results dict, if it is one.
+
+    Raises
+    ------
+    ResultsStructureException
+        When it is not.
+    """
+    if isinstance(outcome, dict) and all(isinstance(outcome.get(p), dict) for p in (PARAMETERS, METADATA)):
+        return outcome
+    raise ResultsStructureException(outcome)
+
+
+def flatten(results: Any) -> Iterator[Outcome]:
+    """Yield the single outcomes of a results dict, of nested ones, or of a list of them.
+
+    Raises
+    ------
+    ResultsStructureException
+        When one of them is no results dict.
+
+    Examples
+    --------
+    >>> single = {"parameters": {"a": 1}, "metadata": {}, "results": {"b": 2}}
+    >>> list(flatten({"parameters": {}, "metadata": {}, "results": [single]})) == [single]
+    True
+    """
+    for outcome in results if isinstance(results, list) else [results]:
+        inside = check(outcome).get(RESULTS)
+        if isinstance(inside, list):
+            yield from flatten(inside)
+        elif isinstance(inside, dict):
+            yield outcome
+        else:
+            raise ResultsStructureException(outcome)
+
+
+def failure(parameters: Mapping[str, Any], e: BaseException) -> Outcome:
+    """Return the failed outcome of a point that an exception ended, or kept from running.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The point.
+    e : BaseException
+        Why.
+    """
+    outcome: Outcome = Experiment.resultsdict()
+    outcome[PARAMETERS] = dict(parameters)
+    outcome[METADATA] = {
+        Experiment.STATUS: False,
+        Experiment.END_TIME: datetime.now(),
+        Experiment.EXCEPTION: e,
+        Experiment.TRACEBACK: "".join(traceback.format_exception(e)),
+    }
+    return outcome

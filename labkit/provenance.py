@@ -1,0 +1,108 @@
+"""Where an outcome comes from: code, versions, host.
+
+What is known before a point runs, and is the same for all points of one call,
+is gathered here; the notebook keeps each combination once.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import epyc
+
+import labkit
+from labkit.experiment import identity, source_digest
+
+__all__ = ["of_experiment", "of_process"]
+
+#: A repository that answers more slowly than this is left out.
+_GIT_TIMEOUT_S = 10.0
+
+
+def of_experiment(e: epyc.Experiment) -> dict[str, Any]:
+    """Describe an experiment: identity, version, source, seed, and the commit of its code.
+
+    Returns
+    -------
+    dict
+        Metadata elements; the commit is None outside a git repository.
+    """
+    inside = e
+    while isinstance(inside, epyc.ExperimentCombinator):
+        inside = inside.experiment()
+    commit, is_dirty = _git(_folder(type(inside)))
+    return {
+        "labkit.experiment": identity(e),
+        "labkit.experiment_version": getattr(inside, "version", 1),
+        "labkit.source": source_digest(e),
+        "labkit.seed": getattr(inside, "seed", 0),
+        "labkit.git_commit": commit,
+        "labkit.git_dirty": is_dirty,
+    }
+
+
+@functools.cache
+def of_process(engine: int | None = None) -> dict[str, Any]:
+    """Describe this process: host, pid, and versions.
+
+    Parameters
+    ----------
+    engine : int, optional
+        Which engine of its cluster it is.
+    """
+    return {
+        "labkit.host": platform.node(),
+        "labkit.pid": os.getpid(),
+        "labkit.engine": engine,
+        "labkit.version": labkit.__version__,
+        "labkit.python": platform.python_version(),
+        "labkit.numpy": _version("numpy"),
+        "labkit.numba": _version("numba"),
+    }
+
+
+# a forked process is another process
+os.register_at_fork(after_in_child=of_process.cache_clear)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _folder(cls: type) -> Path:
+    """Return the folder of the code of a class, or where its notebook runs."""
+    try:
+        return Path(inspect.getfile(cls)).resolve().parent
+    except (TypeError, OSError):
+        return Path.cwd()
+
+
+def _git(folder: Path) -> tuple[str | None, bool | None]:
+    """Return the commit checked out around a folder, and whether files differ from it."""
+    try:
+        commit = _ask_git(folder, "rev-parse", "HEAD")
+        return commit.strip(), bool(_ask_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _ask_git(folder: Path, *question: str) -> str:
+    return subprocess.run(
+        ["git", "-C", os.fspath(folder), *question],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_GIT_TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+    ).stdout

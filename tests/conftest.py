@@ -1,0 +1,22 @@
+"""What every test runs under; fixtures live beside the tests that use them."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# A loaded machine is slow, not wrong. In CI a failure must be reproducible.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw to files and leave the user's profiles alone, in child processes too."""
+    home = tempfile.TemporaryDirectory(prefix="labkit-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(home.cleanup)
+    os.environ["IPYTHONDIR"] = str(Path(home.name, "ipython"))
+    os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
+    os.environ["MPLBACKEND"] = "Agg"
