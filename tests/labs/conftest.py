@@ -1,0 +1,36 @@
+"""Labs of each kind, on one local cluster."""
+
+import pytest
+
+import labkit
+from labkit.cluster.local import LocalCluster
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A controller and two engines for all tests that leave them alive."""
+    started = LocalCluster(2)
+    started.connect().close()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A durable notebook."""
+    with labkit.SQLiteLabNotebook(tmp_path / "lab.db").open() as nb:
+        yield nb
+
+
+@pytest.fixture(params=["Lab", "ParallelLab", "ClusterLab"])
+def lab(request, notebook):
+    """A lab of each kind."""
+    if request.param == "ClusterLab":
+        url_file = request.getfixturevalue("cluster").connection_file
+        made = labkit.ClusterLab(notebook, url_file=url_file)
+    elif request.param == "ParallelLab":
+        made = labkit.ParallelLab(notebook, cores=2)
+    else:
+        made = labkit.Lab(notebook)
+    with made:
+        yield made
