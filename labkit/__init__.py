@@ -16,6 +16,43 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from epyc import ExperimentalParameters as ExperimentalParameters
+    from epyc import Logger as Logger
+    from epyc import ResultsDict as ResultsDict
+
+    from labkit.designs import Design as Design
+    from labkit.designs import ExperimentalConfiguration as ExperimentalConfiguration
+    from labkit.designs import FactorialDesign as FactorialDesign
+    from labkit.designs import LatinHypercubeDesign as LatinHypercubeDesign
+    from labkit.designs import PointsDesign as PointsDesign
+    from labkit.designs import PointwiseDesign as PointwiseDesign
+    from labkit.designs import RandomDesign as RandomDesign
+    from labkit.designs import SobolDesign as SobolDesign
+    from labkit.errors import CancelledException as CancelledException
+    from labkit.errors import ClusterError as ClusterError
+    from labkit.errors import DesignException as DesignException
+    from labkit.errors import LabkitError as LabkitError
+    from labkit.errors import LabNotebookLockedException as LabNotebookLockedException
+    from labkit.errors import NotebookVersionException as NotebookVersionException
+    from labkit.errors import PendingResultException as PendingResultException
+    from labkit.errors import ResultSetLockedException as ResultSetLockedException
+    from labkit.errors import ResultsStructureException as ResultsStructureException
+    from labkit.experiment import Experiment as Experiment
+    from labkit.experiment import ExperimentCombinator as ExperimentCombinator
+    from labkit.experiment import Parameter as Parameter
+    from labkit.experiment import Range as Range
+    from labkit.experiment import RepeatedExperiment as RepeatedExperiment
+    from labkit.experiment import SummaryExperiment as SummaryExperiment
+    from labkit.labs import ClusterLab as ClusterLab
+    from labkit.labs import Lab as Lab
+    from labkit.labs import ParallelLab as ParallelLab
+    from labkit.notebook import HDF5LabNotebook as HDF5LabNotebook
+    from labkit.notebook import JSONLabNotebook as JSONLabNotebook
+    from labkit.notebook import LabNotebook as LabNotebook
+    from labkit.notebook import ResultSet as ResultSet
+    from labkit.notebook import SQLiteLabNotebook as SQLiteLabNotebook
+
 __version__ = "0.1.0"
 
 _HOMES = {

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import ClusterStartError, ParameterError
 
@@ -31,7 +31,7 @@ class LocalCluster:
     Parameters
     ----------
     engines : int
-        How many.
+        How many, 1 or more.
 
     Raises
     ------
@@ -39,10 +39,12 @@ class LocalCluster:
         When that is not a positive whole number.
     """
 
-    def __init__(self, engines: int) -> None:
+    def __init__(self, engines: Any) -> None:
         if isinstance(engines, bool) or not isinstance(engines, int) or engines < 1:
-            raise ParameterError(f"n={engines!r}: a cluster needs a whole number of engines, 1 or more")
-        self.engines = engines
+            raise ParameterError(
+                f"n={engines!r}: a cluster needs a whole number of engines, 1 or more"
+            )
+        self.engines: int = engines
         self.folder = Path(tempfile.mkdtemp(prefix="labkit-"))
         self._supervisor = subprocess.Popen(
             [sys.executable, "-m", "labkit.cluster.supervisor", str(self.folder), str(engines)],
@@ -108,4 +110,4 @@ class LocalCluster:
 
 def _python_path() -> str:
     """Return the lab's own module path, so that engines import what it imports."""
-    return os.pathsep.join(p or os.getcwd() for p in sys.path)
+    return os.pathsep.join(p or str(Path.cwd()) for p in sys.path)

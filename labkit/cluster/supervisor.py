@@ -34,7 +34,8 @@ _RESTARTS = 20
 
 #: Numerical libraries use one thread an engine, as there is an engine a core.
 _ONE_THREAD = {
-    f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
+    f"{library}_NUM_THREADS": "1"
+    for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
 }
 
 _CONTROLLER = (
@@ -100,7 +101,9 @@ class Supervisor:
             for _ in range(self._wanted - len(self._engines)):
                 self._engines.append(self._start(*_ENGINE, polite=signal.SIGKILL))
 
-    def _start(self, module: str, *arguments: str, polite: signal.Signals) -> subprocess.Popen[bytes]:
+    def _start(
+        self, module: str, *arguments: str, polite: signal.Signals
+    ) -> subprocess.Popen[bytes]:
         log = (self._folder / "log" / f"{module}.{time.monotonic_ns()}.out").open("wb")
         with log:
             return subprocess.Popen(
@@ -109,7 +112,8 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(polite),
+                # safe: this process has one thread
+                preexec_fn=_die_with_parent(polite),  # noqa: PLW1509
                 env={**_ONE_THREAD, **os.environ},
             )
 

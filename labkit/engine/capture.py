@@ -15,7 +15,7 @@ LIMIT_BYTES = 2**20
 
 
 class Capture:
-    """Gathers ``sys.stdout``, ``sys.stderr`` and logging of this process; use it in ``with``.
+    r"""Gathers ``sys.stdout``, ``sys.stderr`` and logging of this process; use it in ``with``.
 
     Log records of level INFO and above are gathered; the handlers that were there
     before see no more than they did.
@@ -30,7 +30,7 @@ class Capture:
     >>> with Capture(echo=False) as capture:
     ...     print("seen")
     ...     capture.take()
-    'seen\\n'
+    'seen\n'
     """
 
     def __init__(self, echo: bool) -> None:

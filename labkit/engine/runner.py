@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import sys
@@ -41,7 +42,9 @@ class Runner:
         The first try is 1.
     """
 
-    def __init__(self, experiment: epyc.Experiment, facts: dict[str, Any], attempt: int = 1) -> None:
+    def __init__(
+        self, experiment: epyc.Experiment, facts: dict[str, Any], attempt: int = 1
+    ) -> None:
         self._experiment = experiment
         self._facts = {**facts, "labkit.attempt": attempt}
 
@@ -76,26 +79,21 @@ class Runner:
         return Run(outcome, capture.take())
 
 
-_clear_refs: int | None = None
+@functools.cache
+def _clear_refs() -> int | None:
+    try:
+        return os.open("/proc/self/clear_refs", os.O_WRONLY)
+    except OSError:
+        return None
+
+
+# /proc/self of a file that was opened before a fork is the parent
+os.register_at_fork(after_in_child=_clear_refs.cache_clear)
 
 
 def _reset_peak_memory() -> None:
     """Let the peak of the resident memory count from now on, where the system can do that."""
-    global _clear_refs
-    if _clear_refs is None:
-        try:
-            _clear_refs = os.open("/proc/self/clear_refs", os.O_WRONLY)
-        except OSError:
-            _clear_refs = -1
-    if _clear_refs >= 0:
+    descriptor = _clear_refs()
+    if descriptor is not None:
         # proc(5): 5 resets the peak resident set size
-        os.write(_clear_refs, b"5")
-
-
-def _forget_clear_refs() -> None:
-    global _clear_refs
-    _clear_refs = None
-
-
-# /proc/self of a file that was opened before a fork is the parent
-os.register_at_fork(after_in_child=_forget_clear_refs)
+        os.write(descriptor, b"5")

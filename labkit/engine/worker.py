@@ -78,7 +78,13 @@ class Chunk:
     def part(self, start: int, stop: int, attempt: int = 1) -> Chunk:
         """Return some of the points as a chunk of their own, to be sent again."""
         points = self.points[start:stop]
-        return replace(self, name=new_name(), first=self.first + start, points=points, attempt=attempt)
+        return replace(
+            self, name=new_name(), first=self.first + start, points=points, attempt=attempt
+        )
+
+    def singles(self, start: int) -> list[Chunk]:
+        """Return the points from this index on, each as a chunk of its own."""
+        return [self.part(i, i + 1, self.attempt) for i in range(start, len(self.points))]
 
 
 @dataclass(slots=True)
@@ -102,7 +108,8 @@ def read_records(records: Sequence[bytes]) -> Iterator[Done]:
 @functools.lru_cache(maxsize=8)
 def load_experiment(pickled: bytes) -> epyc.Experiment:
     """Return the experiment, from the cache if this process has loaded these bytes."""
-    return cloudpickle.loads(pickled)
+    experiment: epyc.Experiment = cloudpickle.loads(pickled)
+    return experiment
 
 
 def run_chunk(message: bytes) -> bytes:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.labs.clusterlab import ClusterLab
+    from labkit.labs.lab import Lab
+    from labkit.labs.parallellab import ParallelLab
 
 _HOME_OF = {
     "ClusterLab": "labkit.labs.clusterlab",
@@ -11,7 +16,7 @@ _HOME_OF = {
     "ParallelLab": "labkit.labs.parallellab",
 }
 
-__all__ = sorted(_HOME_OF)
+__all__ = ["ClusterLab", "Lab", "ParallelLab"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import pickle
 import queue
+import shutil
 import time
 import uuid
 from abc import abstractmethod
@@ -50,6 +51,8 @@ class ChunkedLab(Lab):
         self._outstanding: dict[str, tuple[Chunk, Future[bytes]]] = {}
         self._arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._probe: Path | None = None
+        # whether engines share the lab's file system is seen from their answers
+        self._leave_spools = False
 
     @abstractmethod
     def _width(self) -> int:
@@ -109,8 +112,8 @@ class ChunkedLab(Lab):
         """
         position, cost = 0, chunking.PROBE_S
         deadline = time.monotonic() + chunking.PROBE_S
-        for size in chunking.probe_sizes():
-            size = min(size, len(whole.points) - position)
+        for wanted in chunking.probe_sizes():
+            size = min(wanted, len(whole.points) - position)
             if size == 0:
                 break
             future = self._send(whole.part(position, position + size))
@@ -139,12 +142,10 @@ class ChunkedLab(Lab):
         self._probe.touch()
 
     def _close_spool(self) -> None:
-        """Remove the probe, and the folder if no outcomes are left in it."""
-        if self._probe is not None:
-            self._probe.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # not empty
-                self._probe.parent.rmdir()
-            self._probe = None
+        """Remove the spools, unless outcomes may still come into them."""
+        if self._probe is not None and not self.notebook().anyPending():
+            shutil.rmtree(self._probe.parent, ignore_errors=True)
+        self._probe = None
 
     def drain(self) -> None:
         """Finish the chunks that are running, and begin no others.
@@ -180,6 +181,7 @@ class ChunkedLab(Lab):
         e = _exception(future)
         if e is None:
             answer: Answer = pickle.loads(future.result())
+            self._leave_spools |= answer.spooled is not None
             return list(read_records(answer.records or _spooled(chunk, answer)))
         if isinstance(e, CancelledError):
             return []
@@ -207,21 +209,31 @@ class ChunkedLab(Lab):
         runs = list(read_records(list(spool.read(path)))) if path else []
         finished, count = len(runs), len(chunk.points)
         logger.warning("an engine ended with %d of %d points to go: %s", count - finished, count, e)
-        culprit = spool.running_point(path) if path else None
-        if count - finished == 1:
-            culprit = finished
+        culprit = self._culprit(chunk, path, finished)
         if culprit is None:
-            pieces = [chunk.part(i, i + 1) for i in range(finished, count)]
+            again = (
+                [chunk.part(finished, count, chunk.attempt)]
+                if self._leave_spools
+                else chunk.singles(finished)
+            )
         else:
-            pieces = [chunk.part(finished, culprit), chunk.part(culprit + 1, count)]
+            again = [chunk.part(finished, culprit), chunk.part(culprit + 1, count)]
             if chunk.attempt > self.retries:
                 runs.append(_given_up(chunk, culprit, _loss(chunk.attempt, e)))
             else:
-                pieces.append(chunk.part(culprit, culprit + 1, chunk.attempt + 1))
-        for piece in pieces:
+                again.append(chunk.part(culprit, culprit + 1, chunk.attempt + 1))
+        for piece in again:
             if piece.points and not self._is_draining:
                 self._send(piece)
         return runs
+
+    def _culprit(self, chunk: Chunk, path: Path | None, finished: int) -> int | None:
+        """Return the index of the point that was running; None when none was, or nobody knows."""
+        if path is not None:
+            running = spool.running_point(path)
+            return running if running is not None and running >= finished else None
+        # no spool: the chunk had not begun, unless engines here leave none
+        return 0 if len(chunk.points) == 1 and not self._leave_spools else None
 
     # ---------- waiting ----------
 

@@ -33,7 +33,7 @@ __all__ = ["ClusterLab"]
 _CHECK_S = 30.0
 
 
-class ClusterLab(ChunkedLab, epyc.ClusterLab):  # type: ignore[misc]
+class ClusterLab(ChunkedLab, epyc.ClusterLab):
     """Runs experiments on the engines of a cluster; ``runExperiment`` returns when all is sent.
 
     Results are taken by :meth:`wait`, :meth:`updateResults`, and whatever reads them. With
@@ -71,7 +71,7 @@ timeout, cluster_id
     1
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # epyc's arguments, in epyc's order
         self,
         notebook: LabNotebook | None = None,
         url_file: str | os.PathLike[str] | None = None,
@@ -128,6 +128,7 @@ timeout, cluster_id
 
             self._own = LocalCluster(self._engines_wanted)
             self._client = self._own.connect()
+            self._leave_spools = True
         else:
             self._client = self._connect_elsewhere()
         self._client[:].use_cloudpickle()
@@ -142,10 +143,14 @@ timeout, cluster_id
         try:
             return ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
         except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
-            where = url_file or f"profile {arguments['profile'] or arguments['profile_dir'] or 'default'}"
+            where = (
+                url_file
+                or f"profile {arguments['profile'] or arguments['profile_dir'] or 'default'}"
+            )
             start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
             raise ClusterStartError(
-                f"no cluster answers at {where}: {e}. Start it by: ipcluster start{start}; "
+                f"no cluster answers at {where}: {str(e).splitlines()[0]} "
+                f"Start one by: ipcluster start{start}; "
                 "or let the lab start one on this machine: ClusterLab(n=4)"
             ) from e
 
@@ -184,7 +189,11 @@ timeout, cluster_id
             if path is not None:
                 record(self.notebook(), list(read_records(list(spool.read(path)))))
                 path.unlink(missing_ok=True)
-        lost = [chunk.job(i) for chunk, _ in self._outstanding.values() for i in range(len(chunk.points))]
+        lost = [
+            chunk.job(i)
+            for chunk, _ in self._outstanding.values()
+            for i in range(len(chunk.points))
+        ]
         self.notebook().dropPendingResults(self.notebook().stillPending(lost))
 
     def recreate(self) -> tuple[str, dict[str, Any]]:
@@ -202,6 +211,10 @@ timeout, cluster_id
         key: bytes = self._connected().session.key
         name = hashlib.blake2b(key, digest_size=8).hexdigest()
         return OWN + name if self._own is not None else name
+
+    def numberOfEngines(self) -> int:
+        """Return the number of engines that are there now."""
+        return self._width()
 
     # ---------- sending ----------
 
@@ -248,7 +261,9 @@ timeout, cluster_id
 
         client = self._connected()
         if not client.ids:
-            raise ClusterError("the cluster has no engines; when some run, lab.numberOfEngines() shows them")
+            raise ClusterError(
+                "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
+            )
         if experiment in self._loadable or not _are_idle(client):
             return
         result = client[:].apply_async(_why_not_loadable, experiment)
@@ -260,13 +275,16 @@ timeout, cluster_id
             problems = [str(e).strip().splitlines()[-1]]
         if problems:
             raise ExperimentError(
-                f"{name} cannot be loaded on {len(problems)} of {len(client.ids)} engines: {problems[0]}. "
-                "Install what is missing there, or define the experiment in the notebook itself"
+                f"{name} cannot be loaded on {len(problems)} of {len(client.ids)} engines: "
+                f"{problems[0]}. Install what is missing there, "
+                "or define the experiment in the notebook itself"
             )
         self._loadable.add(experiment)
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
-        result: Future[bytes] = self._connected().load_balanced_view().apply_async(run_chunk, message)
+        result: Future[bytes] = (
+            self._connected().load_balanced_view().apply_async(run_chunk, message)
+        )
         return result
 
     def _note_chunks(self) -> None:
@@ -283,9 +301,8 @@ timeout, cluster_id
             self._connected().abort(future, block=False)
 
     def _is_engine_loss(self, e: BaseException) -> bool:
-        import ipyparallel
-
-        return isinstance(e, ipyparallel.error.EngineError)
+        # ipyparallel's controller answers for the engine, with the name of its own exception
+        return getattr(e, "ename", type(e).__name__) == "EngineError"
 
     # ---------- taking ----------
 
@@ -313,7 +330,8 @@ timeout, cluster_id
     def _look_around(self) -> int:
         if self._own is not None and not self._own.is_alive():
             raise ClusterError(
-                "the lab's own cluster has ended: close the lab, and run what is missing with a new one"
+                "the lab's own cluster has ended: close the lab, "
+                "and run what is missing with a new one"
             )
         self._note_chunks()
         return self._left_behind().collect(self._connected())
@@ -339,6 +357,11 @@ timeout, cluster_id
         int
             How many results that were.
         """
+        if not self.notebook().anyPending():
+            return 0
+        if self._client is None and self._engines_wanted is not None:
+            # a cluster that would be started for this knows of nothing
+            return 0
         left_behind = self._left_behind().collect(self._connected())
         return left_behind + len(self._take(0.0))
 
@@ -364,6 +387,7 @@ timeout, cluster_id
         notebook = self.notebook()
         total = notebook.numberOfAllPendingResults()
         if total:
+            self._open_spool()
             self.updateResults()
         try:
             self._work_off(self._is_all_here, total, timeout)
@@ -389,4 +413,6 @@ def _why_not_loadable(experiment: bytes) -> str:
 
 def _are_idle(client: ipyparallel.Client) -> bool:
     status = client.queue_status()
-    return not any(s["queue"] or s["tasks"] for engine, s in status.items() if engine != "unassigned")
+    return not any(
+        s["queue"] or s["tasks"] for engine, s in status.items() if engine != "unassigned"
+    )

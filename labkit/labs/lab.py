@@ -30,7 +30,7 @@ __all__ = ["Lab"]
 logger = logging.getLogger(__name__)
 
 
-class Lab(epyc.Lab):  # type: ignore[misc]
+class Lab(epyc.Lab):
     """Runs experiments in this process, one point after another.
 
     Parameters
@@ -60,6 +60,9 @@ class Lab(epyc.Lab):  # type: ignore[misc]
 
     progress: bool | None = None
 
+    _notebook: LabNotebook
+    _design: Design
+
     def __init__(self, notebook: LabNotebook | None = None, design: Design | None = None) -> None:
         # not super(): epyc's other labs are beside this class, with constructors of their own
         epyc.Lab.__init__(
@@ -76,6 +79,10 @@ class Lab(epyc.Lab):  # type: ignore[misc]
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+    def notebook(self) -> LabNotebook:
+        """Return the notebook."""
+        return self._notebook
 
     # ---------- parameters ----------
 
@@ -98,7 +105,9 @@ class Lab(epyc.Lab):  # type: ignore[misc]
             known = suggestion(str(k), self._parameters)
             raise UnknownParameterError(f"the lab has no parameter {k}{known}") from None
 
-    def experiments(self, e: epyc.Experiment | None) -> list[tuple[epyc.Experiment, dict[str, Any]]]:
+    def experiments(
+        self, e: epyc.Experiment | None
+    ) -> list[tuple[epyc.Experiment, dict[str, Any]]]:
         """Return all points, each with the experiment to run there.
 
         The ranges are those that the experiment declares; the lab's own override and
@@ -138,7 +147,9 @@ class Lab(epyc.Lab):  # type: ignore[misc]
         self._is_draining = False
         sweep = self._plan(e, only)
         if not len(sweep):
-            logger.info("no points to run: %s", "none is declared" if only == "all" else f"none is {only}")
+            logger.info(
+                "no points to run: %s", "none is declared" if only == "all" else f"none is {only}"
+            )
             return
         self._run(sweep)
 
@@ -205,7 +216,7 @@ class Lab(epyc.Lab):  # type: ignore[misc]
         """
         return bool(self.notebook().numberOfAllPendingResults() == 0)
 
-    def createWith(
+    def createWith(  # noqa: PLR0913, PLR0917  # epyc's arguments, in epyc's order
         self,
         tag: str,
         f: Callable[[Any], Any],
@@ -213,7 +224,7 @@ class Lab(epyc.Lab):  # type: ignore[misc]
         propagate: bool = True,
         delete: bool = True,
         finish: bool = False,
-        deleteAllParameters: bool = True,
+        deleteAllParameters: bool = True,  # noqa: N803
     ) -> bool:
         """Make sure that a result set exists: select it, or create it and call a function.
 
@@ -238,7 +249,9 @@ class Lab(epyc.Lab):  # type: ignore[misc]
             Whether the result set is there.
         """
         is_new = tag not in self.notebook()
-        created = super().createWith(tag, f, description, propagate, delete, False, deleteAllParameters)
+        created = super().createWith(
+            tag, f, description, propagate, delete, False, deleteAllParameters
+        )
         if created and is_new and finish:
             self.wait()
             self.notebook().resultSet(tag).finish()
@@ -247,7 +260,9 @@ class Lab(epyc.Lab):  # type: ignore[misc]
 
 
 def _warn_if_changed(facts: dict[str, Any], known_digests: Callable[[str, Any], set[str]]) -> None:
-    name, version, source = (facts[f"labkit.{k}"] for k in ("experiment", "experiment_version", "source"))
+    name, version, source = (
+        facts[f"labkit.{k}"] for k in ("experiment", "experiment_version", "source")
+    )
     known = known_digests(name, version)
     if source and known and source not in known:
         warnings.warn(

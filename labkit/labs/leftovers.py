@@ -76,7 +76,9 @@ class Leftovers:
     def _drop(self, jobs: list[str], why: str) -> None:
         lost = self._notebook.stillPending(jobs)
         if lost:
-            logger.warning("%d pending points are missing again: what would run them %s", len(lost), why)
+            logger.warning(
+                "%d pending points are missing again: what would run them %s", len(lost), why
+            )
             self._notebook.dropPendingResults(lost)
 
     def collect(self, client: ipyparallel.Client) -> int:

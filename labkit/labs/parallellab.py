@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ParallelLab"]
 
 
-class ParallelLab(ChunkedLab, epyc.ParallelLab):  # type: ignore[misc]
+class ParallelLab(ChunkedLab, epyc.ParallelLab):
     """Runs experiments in processes on this machine; ``runExperiment`` returns when all are done.
 
     Parameters
@@ -62,6 +63,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):  # type: ignore[misc]
             raise ParameterError(f"cores={cores!r} is not a whole number")
         ChunkedLab.__init__(self, notebook, design)
         self._begin(retries)
+        self._leave_spools = True
         here = os.cpu_count() or 1
         self._cores = min(cores, here) if cores > 0 else max(here + cores, 1)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -73,7 +75,8 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):  # type: ignore[misc]
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         from loky import get_reusable_executor
 
-        future: Future[bytes] = get_reusable_executor(max_workers=self._cores).submit(run_chunk, message)
+        executor = get_reusable_executor(max_workers=self._cores, initializer=_ignore_interrupts)
+        future: Future[bytes] = executor.submit(run_chunk, message)
         return future
 
     def _withdraw(self, future: Future[bytes]) -> None:
@@ -113,3 +116,8 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):  # type: ignore[misc]
         """Return the class and arguments that make such a lab again."""
         name, arguments = super().recreate()
         return name, {**arguments, "cores": self._cores}
+
+
+def _ignore_interrupts() -> None:
+    """Leave it to the lab what a Ctrl-C in its terminal means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

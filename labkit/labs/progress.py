@@ -26,7 +26,12 @@ class Progress:
         shown = (_somebody_looks() if wanted is None else wanted) and total > 0
         self._failed = 0
         self._bar: Any = tqdm(
-            total=total, unit="point", disable=not shown, dynamic_ncols=True, smoothing=0.1, mininterval=0.2
+            total=total,
+            unit="point",
+            disable=not shown,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            mininterval=0.2,
         )
 
     def __enter__(self) -> Self:
@@ -48,7 +53,7 @@ def _somebody_looks() -> bool:
     if "ipykernel" in sys.modules:
         from IPython import get_ipython
 
-        shell = get_ipython()  # type: ignore[no-untyped-call]
+        shell = get_ipython()
         if shell is not None and hasattr(shell, "kernel"):
             return True
     return sys.stderr is not None and sys.stderr.isatty()

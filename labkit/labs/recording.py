@@ -104,5 +104,6 @@ def _key(run: Run) -> str:
 def failures(runs: Sequence[tuple[str, Run]]) -> int:
     """Count the runs of which an outcome failed."""
     return sum(
-        not all(single[METADATA].get(Experiment.STATUS) for single in flatten(run.outcome)) for _, run in runs
+        not all(single[METADATA].get(Experiment.STATUS) for single in flatten(run.outcome))
+        for _, run in runs
     )

@@ -53,7 +53,9 @@ class Sweep:
             yield from group.points
 
 
-def plan(pairs: Iterable[tuple[epyc.Experiment, dict[str, Any]]], only: str, rs: ResultSet) -> Sweep:
+def plan(
+    pairs: Iterable[tuple[epyc.Experiment, dict[str, Any]]], only: str, rs: ResultSet
+) -> Sweep:
     """Choose what has to be run.
 
     Parameters

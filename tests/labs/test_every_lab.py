@@ -75,7 +75,11 @@ def test_what_is_no_results_dict_or_cannot_be_kept_fails_that_point_only(lab):
         w: w == "fine" for w in ("none", "lock", "lambda", "fine", "exit", "object")
     }
     assert "Returns.do returned NoneType" in frame[EXCEPTION]["none"]
-    for what, name, kind in (("lock", "held", "lock"), ("lambda", "function", "function"), ("object", "thing", "Range")):
+    for what, name, kind in (
+        ("lock", "held", "lock"),
+        ("lambda", "function", "function"),
+        ("object", "thing", "Range"),
+    ):
         assert name in frame[EXCEPTION][what]
         assert kind in frame[EXCEPTION][what]
 
@@ -210,7 +214,9 @@ class TestBadInput:
 
     def test_unhashable_parameter(self, lab):
         lab["x"] = [object()]
-        self.refuses(lab, UnhashableParameterError, r"parameter x of .*Square cannot be hashed: an? object")
+        self.refuses(
+            lab, UnhashableParameterError, r"parameter x of .*Square cannot be hashed: an? object"
+        )
 
     def test_design_that_does_not_fit(self, lab):
         lab["x"] = labkit.Range(0, 1)
@@ -233,8 +239,8 @@ class TestBadInput:
 
         lab.notebook().close()
         script = (
-            "import labkit, sys; nb = labkit.SQLiteLabNotebook(sys.argv[1]); nb.setDescription('mine');"
-            "print('ready', flush=True); sys.stdin.read()"
+            "import labkit, sys; nb = labkit.SQLiteLabNotebook(sys.argv[1]);"
+            "nb.setDescription('mine'); print('ready', flush=True); sys.stdin.read()"
         )
         arguments = [sys.executable, "-c", script, lab.notebook().name()]
         with subprocess.Popen(

@@ -1,0 +1,94 @@
+"""Chunks and answers, without an engine."""
+
+import pickle
+
+import cloudpickle
+import pytest
+
+import labkit
+from labkit.engine import spool, worker
+from labkit.engine.worker import Answer, Chunk, read_records, run_chunk
+
+from ..labs.experiments import Arrays, Square
+
+
+def chunk_of(e, points, **more):
+    return Chunk("c", "sweep", 5, cloudpickle.dumps(e), {"labkit.experiment": "x"}, points, **more)
+
+
+def answer_to(chunk):
+    answer = pickle.loads(run_chunk(pickle.dumps(chunk)))
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def test_points_are_run_in_order_as_their_jobs():
+    answer = answer_to(chunk_of(Square(), [("k1", {"x": 1}), ("k2", {"x": 2})], attempt=3))
+    runs = dict(read_records(answer.records))
+    assert list(runs) == ["sweep-5", "sweep-6"]
+    meta = runs["sweep-6"].outcome["metadata"]
+    assert (meta["labkit.key"], meta["labkit.attempt"], meta["labkit.experiment"]) == ("k2", 3, "x")
+    assert runs["sweep-6"].outcome["results"]["area"] == 4
+    assert answer.spooled is None
+    assert answer.seconds > 0
+
+
+def test_an_engine_that_sees_the_probe_leaves_a_spool(tmp_path):
+    probe = tmp_path / "probe"
+    probe.touch()
+    answer = answer_to(chunk_of(Square(), [("k", {"x": 1})], probe=str(probe)))
+    assert answer.spooled == "c.spool"
+    assert list(spool.read(tmp_path / "c.spool")) == answer.records
+
+
+def test_an_engine_that_does_not_see_it_leaves_none(tmp_path):
+    answer = answer_to(
+        chunk_of(Square(), [("k", {"x": 1})], probe=str(tmp_path / "absent" / "probe"))
+    )
+    assert answer.spooled is None
+    assert len(answer.records) == 1
+
+
+def test_a_long_answer_stays_in_the_spool(tmp_path):
+    probe = tmp_path / "probe"
+    probe.touch()
+    answer = answer_to(chunk_of(Arrays(), [("k", {"megabytes": 3})], probe=str(probe)))
+    assert answer.records == []
+    ((_, run),) = read_records(list(spool.read(tmp_path / answer.spooled)))
+    assert run.outcome["results"]["array"].nbytes == 3 * 2**20
+
+
+def test_parts_keep_their_jobs():
+    chunk = chunk_of(Square(), [(str(i), {"x": i}) for i in range(6)])
+    part = chunk.part(2, 4, attempt=2)
+    assert [part.job(i) for i in range(2)] == ["sweep-7", "sweep-8"]
+    assert (part.stop, part.attempt) == (9, 2)
+    assert part.name != chunk.name
+    assert [p.job(0) for p in chunk.singles(4)] == ["sweep-9", "sweep-10"]
+
+
+def test_an_experiment_is_loaded_once():
+    worker.load_experiment.cache_clear()
+    data = cloudpickle.dumps(Square())
+    assert worker.load_experiment(data) is worker.load_experiment(bytes(bytearray(data)))
+
+
+def test_what_set_raises_is_a_failed_outcome():
+    class NotSettable(labkit.Experiment):
+        def configure(self, params):
+            raise RuntimeError("not here")
+
+    ((_, run),) = read_records(answer_to(chunk_of(NotSettable(), [("k", {"x": 1})])).records)
+    assert not run.outcome["metadata"][labkit.Experiment.STATUS]
+    assert run.outcome["parameters"] == {"x": 1}
+    assert "not here" in str(run.outcome["metadata"][labkit.Experiment.EXCEPTION])
+
+
+@pytest.mark.parametrize("reported", [None, 3, {"a": 1}, [{"a": 1}]])
+def test_a_report_that_is_no_results_dict_is_a_failed_outcome(reported):
+    class Reports(labkit.Experiment):
+        def report(self, params, meta, res):
+            return reported
+
+    ((_, run),) = read_records(answer_to(chunk_of(Reports(), [("k", {"x": 1})])).records)
+    assert not run.outcome["metadata"][labkit.Experiment.STATUS]

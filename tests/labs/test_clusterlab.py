@@ -1,0 +1,262 @@
+"""What only a cluster can do, and what can only happen to one."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+import labkit
+from labkit.errors import ClusterError, ClusterStartError, ExperimentError, ParameterError
+
+from .experiments import Kills, Sleeps, Square, Unpicklable
+
+STATUS = labkit.Experiment.STATUS
+
+
+def until(condition, timeout_s=30.0):
+    """Wait for a condition."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def engine_pids(lab):
+    return lab._client[:].apply_sync(os.getpid)
+
+
+@pytest.fixture
+def lab(cluster, notebook):
+    with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as made:
+        yield made
+
+
+def test_submission_does_not_wait_for_results(lab):
+    lab.runExperiment(Sleeps(1.0))
+    assert not lab.ready()
+    assert lab.notebook().numberOfPendingResults() > 0
+    assert not lab.wait(timeout=0.1)
+    assert lab.wait()
+    assert lab.readyFraction() == 1
+
+
+def test_results_of_all_result_sets_are_taken(lab):
+    nb = lab.notebook()
+    for tag in ("first", "second", "third"):
+        nb.addResultSet(tag)
+        lab.runExperiment(Sleeps(0.05))
+    nb.addResultSet("current")
+    assert lab.wait()
+    assert [nb.numberOfResults(t) for t in ("first", "second", "third", "current")] == [4, 4, 4, 0]
+
+
+def test_create_with_waits_before_it_locks(lab):
+    assert lab.createWith("made", lambda lab: lab.runExperiment(Sleeps(0.3)), finish=True)
+    assert lab.notebook().resultSet("made").isLocked()
+    assert list(lab.notebook().dataframe("made", only_successful=False)[STATUS]) == [True] * 4
+
+
+def test_what_is_cancelled_stays_so_when_its_outcome_arrives(lab):
+    lab.runExperiment(Sleeps(0.5))
+    for job in lab.notebook().allPendingResults():
+        lab.notebook().cancelPendingResult(job)
+    assert lab.wait()
+    time.sleep(1.5)
+    lab.updateResults()
+    frame = lab.notebook().dataframe(only_successful=False)
+    assert list(frame[labkit.Experiment.EXCEPTION]) == ["Cancelled"] * 4
+
+
+def test_drain_finishes_what_runs_and_leaves_the_rest_missing(lab, tmp_path):
+    lab["x"] = range(12)
+    lab.runExperiment(Sleeps(0.4, tmp_path))
+    until(lambda: len(list(tmp_path.glob("began-*"))) >= 2)
+    lab.drain()
+    assert lab.wait()
+    done = lab.notebook().numberOfResults()
+    assert done == len(list(tmp_path.glob("began-*")))
+    assert 2 <= done < 12
+    assert len(lab.missing(Sleeps())) == 12 - done
+    lab.runExperiment(Sleeps(0.0), only="missing")
+    assert lab.wait()
+    assert lab.notebook().numberOfResults() == 12
+
+
+class TestBadInput:
+    """Errors come before any work starts."""
+
+    def test_no_such_cluster(self, tmp_path):
+        with pytest.raises(ClusterStartError, match=r"absent.*ipcluster start --profile=absent"):
+            labkit.ClusterLab(profile="absent", ipython_dir=str(tmp_path))
+
+    @pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
+    def test_number_of_engines(self, n):
+        with pytest.raises(ParameterError, match="n="):
+            labkit.ClusterLab(n=n)
+
+    def test_an_experiment_that_cannot_travel(self, lab):
+        with pytest.raises(
+            ExperimentError, match=r"Unpicklable cannot travel.*attribute guard.*setUp"
+        ):
+            lab.runExperiment(Unpicklable())
+        assert lab.notebook().numberOfAllPendingResults() == 0
+
+    def test_an_experiment_that_the_engines_cannot_import(self, lab, tmp_path, monkeypatch):
+        (tmp_path / "only_here.py").write_text(
+            "import labkit\nclass Here(labkit.Experiment):\n    x = labkit.Parameter([1])\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        import only_here
+
+        with pytest.raises(
+            ExperimentError, match=r"Here cannot be loaded on 2 of 2 engines.*only_here"
+        ):
+            lab.runExperiment(only_here.Here())
+        assert lab.notebook().numberOfAllPendingResults() == 0
+
+
+class TestLostEngines:
+    """A kill takes an engine, not the sweep."""
+
+    @pytest.fixture
+    def own(self, notebook):
+        with labkit.ClusterLab(notebook, n=2) as made:
+            yield made
+
+    @pytest.mark.parametrize("how", ["signal", "exit"])
+    def test_a_point_that_kills_each_engine_fails_alone(self, own, tmp_path, how):
+        own.runExperiment(Kills(tmp_path, how=how))
+        assert own.wait(timeout=120)
+        frame = own.notebook().dataframe(only_successful=False).set_index("x")
+        assert sorted(frame.index) == list(range(40)), "each point is recorded exactly once"
+        assert list(frame.index[~frame[STATUS]]) == [17]
+        assert "3 attempts" in frame[labkit.Experiment.EXCEPTION][17]
+        assert len(list(tmp_path.glob("tried-17-*"))) == 3
+
+    def test_a_point_that_kills_its_engine_once_is_tried_again(self, own, tmp_path):
+        own.runExperiment(Kills(tmp_path, at=(3, 30), times=1))
+        assert own.wait(timeout=120)
+        frame = own.notebook().dataframe()
+        assert sorted(frame["x"]) == list(range(40))
+        assert frame.set_index("x")["labkit.attempt"][3] == 2
+
+    def test_engines_that_are_killed_from_outside(self, own):
+        own["x"] = range(300)
+        own.runExperiment(Sleeps(0.02))
+        time.sleep(1)
+        for pid in own._client[:].targets and [
+            p.pid
+            for p in psutil.process_iter(["cmdline"])
+            if "ipyparallel.engine" in (p.info["cmdline"] or [])
+            and str(own._own.folder) in " ".join(p.info["cmdline"])
+        ]:
+            os.kill(pid, signal.SIGKILL)
+        assert own.wait(timeout=120)
+        assert sorted(own.notebook().dataframe()["x"]) == list(range(300))
+
+    def test_a_cluster_that_is_gone_is_said(self, own, tmp_path):
+        own["x"] = range(200)
+        own.runExperiment(Sleeps(0.05))
+        own._own._supervisor.kill()
+        with pytest.raises(ClusterError, match="own cluster has ended"):
+            own.wait(timeout=60)
+        own.close()
+        done = own.notebook().numberOfResults()
+        assert own.notebook().numberOfAllPendingResults() == 0
+        assert len(own.missing(Sleeps())) == 200 - done
+
+    def test_closing_keeps_what_is_finished_and_the_rest_is_missing(self, own):
+        own["x"] = range(200)
+        own.runExperiment(Sleeps(0.05))
+        own.wait(timeout=2)
+        own.close()
+        nb = own.notebook()
+        assert nb.numberOfAllPendingResults() == 0
+        assert 0 < nb.numberOfResults() < 200
+        assert len(own.missing(Sleeps())) == 200 - nb.numberOfResults()
+
+
+LAB_THAT_ENDS = """
+    import sys, os
+    sys.path.insert(0, {root!r})
+    import labkit
+    from tests.labs.experiments import Sleeps
+    lab = labkit.ClusterLab(labkit.SQLiteLabNotebook({db!r}), {cluster})
+    lab["x"] = range(30)
+    lab.runExperiment(Sleeps(0.1))
+    print(*lab._client[:].apply_sync(os.getpid), flush=True)
+    {end}
+"""
+
+
+def lab_that_ends(tmp_path, end, cluster="n=2"):
+    """Run a lab in a process of its own; return what it printed when it ends."""
+    root = os.fspath(
+        next(p for p in __import__("pathlib").Path(__file__).parents if (p / "setup.cfg").exists())
+    )
+    script = textwrap.dedent(LAB_THAT_ENDS).format(
+        root=root, db=os.fspath(tmp_path / "lab.db"), end=end, cluster=cluster
+    )
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+
+class TestEndOfALab:
+    """The lab's process may end in any way."""
+
+    @pytest.mark.parametrize(
+        "end",
+        ["lab.close()", "sys.exit()", "raise ValueError", "os.kill(os.getpid(), 9)", "os._exit(1)"],
+    )
+    def test_an_own_cluster_ends_with_it(self, tmp_path, end):
+        with lab_that_ends(tmp_path, end) as process:
+            pids = [int(pid) for pid in process.communicate(timeout=60)[0].split()]
+        assert len(pids) == 2
+        until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10)
+
+    def test_what_a_killed_lab_left_is_found_and_nothing_runs_twice(self, tmp_path):
+        with lab_that_ends(tmp_path, "lab.wait(1); os.kill(os.getpid(), 9)") as process:
+            process.communicate(timeout=60)
+        nb = labkit.SQLiteLabNotebook(tmp_path / "lab.db")
+        before = nb.numberOfResults()
+        with labkit.ClusterLab(nb, n=2) as lab:
+            lab["x"] = range(30)
+            lab.runExperiment(Sleeps(0.0), only="missing")
+            assert lab.wait()
+        frame = nb.dataframe()
+        assert sorted(frame["x"]) == list(range(30))
+        assert (frame["slept"] == 0.1).sum() >= before
+
+    def test_another_lab_takes_the_results_from_the_cluster(self, tmp_path):
+        from ipyparallel import Cluster
+
+        with Cluster(
+            n=2, profile_dir=str(tmp_path / "profile"), cluster_id="", log_level=40
+        ) as client:
+            url_file = str(tmp_path / "profile" / "security" / "ipcontroller-client.json")
+            client.wait_for_engines(2)
+            with lab_that_ends(tmp_path, "os._exit(1)", f"url_file={url_file!r}") as process:
+                process.communicate(timeout=60)
+            nb = labkit.SQLiteLabNotebook(tmp_path / "lab.db")
+            assert nb.numberOfPendingResults() == 30
+            with labkit.ClusterLab(nb, url_file=url_file) as lab:
+                assert lab.wait(timeout=60)
+                assert sorted(nb.dataframe()["x"]) == list(range(30))
+                assert set(nb.dataframe()["slept"]) == {0.1}
+                lab["x"] = range(30)
+                assert lab.missing(Sleeps()) == []
+            nb.close()
+            assert not (tmp_path / "lab.db.spool").exists()
+
+
+def test_an_own_cluster_has_one_thread_an_engine(notebook):
+    with labkit.ClusterLab(notebook, n=1) as lab:
+        assert lab.engines().apply_sync(os.getenv, "OMP_NUM_THREADS") == ["1"]
+        lab["x"] = [3]
+        lab.runExperiment(Square())
+        assert lab.wait()
+        assert lab.recreate()[1]["n"] == 1
