@@ -1,4 +1,4 @@
-"""The demonstration experiment: where does a recording look least like itself?"""
+"""The demonstration experiment: where a recording looks least like itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEGMENTS = 8
 
 
 class Discords(Experiment):
-    """Where does this recording look least like itself, and where most?
+    """Find where a recording looks least like itself, and where most.
 
     The recording is cut into eight equal segments. At each point, one segment is joined
     with itself.

@@ -50,9 +50,9 @@ def selfjoin(series: ArrayLike, window: int, *, exclusion: Exclusion = "stumpy")
     Notes
     -----
     A window with a gap matches nothing. Two flat windows are at distance 0, a flat one
-    and another at ``sqrt(m)``. The distances are within ``1e-15 m`` of the exact ones,
-    whatever the level and the range of the series, as each that is reported is summed
-    over its two windows.
+    and another at ``sqrt(m)``. The distances are within 1e-12 of the exact ones for
+    windows up to 1,000 samples, whatever the level and the range of the series: each that
+    is reported was summed over its two windows.
 
     Time is O(n**2), memory O(n). A series that is a straight line is the worst case: all
     its windows are alike, each pair must be looked at, and the time is O(n**2 m).
@@ -100,9 +100,9 @@ def abjoin(a: ArrayLike, b: ArrayLike, window: int) -> Profile:
 
     Examples
     --------
-    >>> distance, index = abjoin([0, 1, 0, 5], [9, 9, 0, 20, 0, 9], 3)
+    >>> distance, index = abjoin([0, 4, 0, 5], [9, 9, 0, 16, 0, 9], 3)
     >>> index.tolist(), float(distance[0])
-    ([2, 3], 0.0)
+    ([2, 1], 0.0)
     """
     values_a, values_b = as_series(a, "a"), as_series(b, "b")
     window = as_window(window, values_a.size, values_b.size)
@@ -126,7 +126,7 @@ def _profile(a: Windows, b: Windows, best: Best, zone: int) -> Profile:
     """Settle what concerns flat windows, and turn squares into distances."""
     flat = _first_outside(b.flat, a.left.size, zone)
     other = _first_outside(~b.flat & ~b.gap, a.left.size, zone)
-    square, index = best.square, best.index
+    square, index = best.square, best.nearest
     # a flat window is at square 1 from any other, so a poor match loses to it
     _take_if_nearer(square, index, flat, np.where(a.flat, 0.0, 1.0))
     _take_if_nearer(square, index, np.where(a.flat, other, -1), np.ones_like(square))

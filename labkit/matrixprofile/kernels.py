@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from labkit.matrixprofile.statistics import Windows
 
-__all__ = ["Best", "Join", "no_match", "search", "stretches"]
+__all__ = ["Best", "no_match", "search", "stretches"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +43,7 @@ class Best(NamedTuple):
     """(w,) The correlation of that match."""
     square: NDArray[np.float64]
     """(w,) Squared distance of the two windows scaled to norm 1: 2 (1 - correlation)."""
-    index: NDArray[np.int64]
+    nearest: NDArray[np.int64]
     """(w,) Where it is, -1 for none."""
 
 
@@ -59,7 +59,7 @@ def no_match(count: int) -> Best:
 
 
 @compiled
-def stretches(norm: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def stretches(norm: NDArray[np.float64]) -> NDArray[np.int64]:
     """Cut the windows where their norms leave a range of `SPREAD`.
 
     A covariance that has passed a large window carries its rounding errors along; in a
@@ -71,24 +71,19 @@ def stretches(norm: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.
 
     Returns
     -------
-    stop : ndarray of int64, shape (w,)
+    ndarray of int64, shape (w,)
         The end of the stretch that each window is in.
-    spread : ndarray of float64, shape (w,)
-        The largest norm of that stretch over the smallest.
     """
     stop = np.full(norm.size, norm.size)
-    spread = np.ones(norm.size)
     start, low, high = 0, np.inf, 0.0
     for i in range(norm.size):
         if norm[i] == 0.0:
             continue
         if max(high, norm[i]) > SPREAD * min(low, norm[i]):
-            stop[start:i], spread[start:i] = i, high / low
+            stop[start:i] = i
             start, low, high = i, norm[i], norm[i]
         low, high = min(low, norm[i]), max(high, norm[i])
-    if high > 0.0:
-        spread[start:] = high / low
-    return stop, spread
+    return stop
 
 
 @compiled
@@ -116,26 +111,30 @@ def squared_distance(a: Windows, i: int, b: Windows, j: int) -> float:
 @compiled
 def offer(best: Best, i: int, j: int, square: float) -> None:
     """Match window i with window j if it is nearer, or as near with a smaller index."""
-    if square < best.square[i] or (square == best.square[i] and j < best.index[i]):
+    if square < best.square[i] or (square == best.square[i] and j < best.nearest[i]):
         best.floor[i] = 1.0 - 0.5 * square
         best.square[i] = square
-        best.index[i] = j
+        best.nearest[i] = j
 
 
 @compiled
 def drift(a: Windows, i: int, b: Windows, j: int) -> float:
     """Bound the rounding error of a correlation in the stretches of windows i and j.
 
-    A step of the recurrence loses at most 32 ulp of the product of the largest norms, and
-    the seed as much for each sample.
+    In units of the product of the largest norms, a sum over the window loses at most 4 ulp
+    a sample. With df and dg at most p and q, a step loses half an ulp in adding to the
+    covariance, 4 p q in the products, and 5 (p + q) by what dg itself is wrong.
     """
-    return 32.0 * ULP * (RESEED + a.window) * a.spread[i] * b.spread[j]
+    p, q = a.pace[i], b.pace[j]
+    step = 0.5 + 4.0 * p * q + 5.0 * (p + q)
+    bound: float = ULP * (RESEED * step + 4.0 * a.window) * a.spread[i] * b.spread[j]
+    return bound
 
 
 @compiled
 def walk(a: Windows, b: Windows, rows: Best, columns: Best, lag: int, start: int) -> int:
     """Compare windows i and i + lag from i = start to the end of a stretch, and return that."""
-    stop = min(start + RESEED, a.stop[start], b.stop[start + lag] - lag)
+    stop: int = min(start + RESEED, a.stop[start], b.stop[start + lag] - lag)
     slack = drift(a, start, b, start + lag)
     cov = covariance(a, start, b, start + lag)
     for i in range(start, stop):

@@ -55,7 +55,7 @@ def plot(
     discords: Sequence[Discord] = (),
     motifs: Sequence[Motif] = (),
 ) -> Picture:
-    """Draw a series and its matrix profile on one axis, with discords and motifs marked.
+    r"""Draw a series and its matrix profile on one axis, with discords and motifs marked.
 
     On the right are the shapes of the first discord and of the first motif, z-normalised
     as the distance sees them.
@@ -87,7 +87,7 @@ def plot(
     --------
     >>> figure = plot([0, 1, 0, 1, 5, 0], [0.1, 0.2, 2.0, 0.1], 3, discords=[Discord(2, 2.0)])
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['Value', 'Distance to the nearest\\nother window (3 samples)', 'z-score']
+    ['Value', 'Distance to the nearest\nother window (3 samples)', 'z-score']
     """
     shown = series if isinstance(series, Recording) else Recording(as_series(series))
     values = as_series(distance, "distance")
@@ -169,17 +169,9 @@ def _draw_mark(above: Axes, below: Axes, shown: Recording, window: int, mark: _M
         above.axvspan(times_s[0], times_s[-1], color=mark.colour, alpha=0.12, linewidth=0)
         above.plot(times_s, shown.samples[start : start + window], color=mark.colour, linewidth=1.8)
         if mark.numbered:
-            rank = mark.name.split()[-1]
+            rank, middle_s = mark.name.split()[-1], float(times_s.mean())
             place = above.get_xaxis_transform()
-            above.text(
-                times_s.mean(),
-                0.99,
-                rank,
-                color=mark.colour,
-                transform=place,
-                ha="center",
-                va="top",
-            )
+            above.text(middle_s, 0.94, rank, color=mark.colour, transform=place, ha="center")
     below.plot(
         shown.times_s[list(mark.starts)],
         [mark.distance] * len(mark.starts),

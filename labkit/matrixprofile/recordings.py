@@ -22,8 +22,8 @@ class Recording:
     Examples
     --------
     >>> import numpy as np
-    >>> Recording(np.arange(300.0), rate_hz=100, start_s=5).times_s[-1]
-    7.99
+    >>> Recording(np.arange(300.0), rate_hz=100, start_s=5).times_s[:3]
+    array([5.  , 5.01, 5.02])
     """
 
     samples: NDArray[np.float64]

@@ -63,7 +63,7 @@ def as_series(given: ArrayLike, name: str = "series") -> NDArray[np.float64]:
 
 def _read(given: Any, name: str) -> NDArray[Any]:
     if isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "buif":
-        return given.astype(np.float64).filled(np.nan)
+        return np.ma.filled(given.astype(np.float64), np.nan)
     # pandas' nullable dtypes become objects unless they are asked for floats
     if getattr(getattr(given, "dtype", None), "na_value", None) is not None:
         try:
@@ -157,7 +157,7 @@ def exclusion_zone(exclusion: Exclusion, window: int) -> int:
     if exclusion == "scamp":
         return max(window // 4 - 1, 0)
     try:
-        zone = operator.index(exclusion)  # type: ignore[arg-type]
+        zone = operator.index(exclusion)
     except TypeError:
         zone = -1
     if zone < 0 or isinstance(exclusion, bool | np.bool_):

@@ -15,6 +15,8 @@ from labkit.errors import SeriesError
 
 __all__ = ["Windows", "flat_windows", "gap_windows", "summarise"]
 
+Array = NDArray[np.float64]
+
 SMALLEST_NORM = 2.0**-400
 """Relative to the largest sample. The product of two smaller norms would underflow."""
 
@@ -25,20 +27,22 @@ class Windows(NamedTuple):
     There are ``w = n - window + 1`` of them. A NamedTuple, since Numba takes it as it is.
     """
 
-    values: NDArray[np.float64]
+    values: Array
     """(n,) The series, scaled by a power of two to at most 1; what is not finite is filled."""
-    left: NDArray[np.float64]
+    left: Array
     """(w,) First sample minus mean."""
-    inverse: NDArray[np.float64]
+    inverse: Array
     """(w,) One over the norm of the centred window; NaN where the window is flat or has a gap."""
-    df: NDArray[np.float64]
+    df: Array
     """(w,) Half the change from the sample that leaves to the one that enters; last is 0."""
-    dg: NDArray[np.float64]
+    dg: Array
     """(w,) Entering sample minus the next mean, plus leaving sample minus mean; last is 0."""
     stop: NDArray[np.int64]
     """(w,) Where the stretch of windows with similar norms ends that this window is in."""
-    spread: NDArray[np.float64]
+    spread: Array
     """(w,) Largest over smallest norm of that stretch."""
+    pace: Array
+    """(w,) Largest df or dg within that stretch over its largest norm."""
     flat: NDArray[np.bool_]
     """(w,) All samples are equal, and finite."""
     gap: NDArray[np.bool_]
@@ -47,7 +51,7 @@ class Windows(NamedTuple):
     """Subsequence length in samples."""
 
 
-def gap_windows(values: NDArray[np.float64], window: int) -> NDArray[np.bool_]:
+def gap_windows(values: Array, window: int) -> NDArray[np.bool_]:
     """Mark the windows that contain a NaN or an infinity.
 
     Examples
@@ -60,7 +64,7 @@ def gap_windows(values: NDArray[np.float64], window: int) -> NDArray[np.bool_]:
     return marked
 
 
-def flat_windows(values: NDArray[np.float64], window: int) -> NDArray[np.bool_]:
+def flat_windows(values: Array, window: int) -> NDArray[np.bool_]:
     """Mark the windows whose samples are all equal: exactly, whatever their size.
 
     Examples
@@ -73,7 +77,7 @@ def flat_windows(values: NDArray[np.float64], window: int) -> NDArray[np.bool_]:
     return marked
 
 
-def summarise(series: NDArray[np.float64], window: int) -> Windows:
+def summarise(series: Array, window: int) -> Windows:
     """Compute the statistics of every window in two passes, O(n window).
 
     Parameters
@@ -102,9 +106,8 @@ def summarise(series: NDArray[np.float64], window: int) -> Windows:
 
     Examples
     --------
-    >>> w = summarise(np.array([1.0, 2.0, 4.0, 4.0, 4.0]), 3)
-    >>> w.left * 4, w.flat
-    (array([-1.33333333, -1.33333333,  0.        ]), array([False, False,  True]))
+    >>> summarise(np.array([1.0, 2.0, 6.0, 6.0, 6.0]), 3).left * 8
+    array([-2.        , -2.66666667, -0.        ])
     """
     from labkit.matrixprofile import kernels
 
@@ -115,22 +118,25 @@ def summarise(series: NDArray[np.float64], window: int) -> Windows:
     norm = _norm(values, left, window)
     never = gap | flat
     _refuse_underflow(norm, never)
-    stop, spread = kernels.stretches(norm)
+    df, dg = _df(values, window), _dg(values, left, window)
+    stop = kernels.stretches(norm)
+    spread, pace = _extremes(norm, np.maximum(np.abs(df), np.abs(dg)), stop)
     return Windows(
         values=values,
         left=left,
         inverse=np.divide(1.0, norm, out=np.full_like(norm, np.nan), where=~never),
-        df=_entering(values, window, 0.5),
-        dg=_dg(values, left, window),
+        df=df,
+        dg=dg,
         stop=stop,
         spread=spread,
+        pace=pace,
         flat=flat,
         gap=gap,
         window=window,
     )
 
 
-def _filled(series: NDArray[np.float64]) -> NDArray[np.float64]:
+def _filled(series: Array) -> Array:
     """Let each gap repeat the last finite sample, so that no window has a wild norm."""
     finite = np.isfinite(series)
     if not finite.any():
@@ -140,12 +146,13 @@ def _filled(series: NDArray[np.float64]) -> NDArray[np.float64]:
     return series[last]
 
 
-def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scaled(values: Array) -> Array:
     _, exponent = np.frexp(np.abs(values).max())
-    return np.ldexp(values, -exponent)
+    scaled: Array = np.ldexp(values, -exponent)
+    return scaled
 
 
-def _mean_offset(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+def _mean_offset(values: Array, window: int) -> Array:
     """Mean of each window minus its first sample, by compensated summation (Neumaier)."""
     first = values[: values.size - window + 1]
     total, lost = np.zeros_like(first), np.zeros_like(first)
@@ -158,9 +165,7 @@ def _mean_offset(values: NDArray[np.float64], window: int) -> NDArray[np.float64
     return (total + lost) / window
 
 
-def _norm(
-    values: NDArray[np.float64], left: NDArray[np.float64], window: int
-) -> NDArray[np.float64]:
+def _norm(values: Array, left: Array, window: int) -> Array:
     first = values[: left.size]
     squares = left * left
     for t in range(1, window):
@@ -169,7 +174,7 @@ def _norm(
     return np.sqrt(squares)
 
 
-def _refuse_underflow(norm: NDArray[np.float64], never: NDArray[np.bool_]) -> None:
+def _refuse_underflow(norm: Array, never: NDArray[np.bool_]) -> None:
     lost = np.flatnonzero((norm < SMALLEST_NORM) & ~never)
     if lost.size:
         raise SeriesError(
@@ -178,14 +183,27 @@ def _refuse_underflow(norm: NDArray[np.float64], never: NDArray[np.bool_]) -> No
         )
 
 
-def _entering(values: NDArray[np.float64], window: int, factor: float) -> NDArray[np.float64]:
-    change = np.zeros(values.size - window + 1)
-    change[:-1] = (values[window:] - values[:-window]) * factor
-    return change
+def _df(values: Array, window: int) -> Array:
+    df = np.zeros(values.size - window + 1)
+    df[:-1] = (values[window:] - values[:-window]) * 0.5
+    return df
 
 
-def _dg(values: NDArray[np.float64], left: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+def _dg(values: Array, left: Array, window: int) -> Array:
     dg = np.zeros_like(left)
-    first = values[1 : left.size]
-    dg[:-1] = ((values[window:] - first) + left[1:]) + left[:-1]
+    dg[:-1] = ((values[window:] - values[1 : left.size]) + left[1:]) + left[:-1]
     return dg
+
+
+def _extremes(norm: Array, step: Array, stop: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Give spread and pace of the stretch that each window is in."""
+    ends, lengths = np.unique(stop, return_counts=True)
+    starts = ends - lengths
+    inside = step.copy()
+    inside[ends - 1] = 0.0  # this step leaves the stretch: the covariance is computed afresh
+    high = np.maximum.reduceat(norm, starts)
+    low = np.minimum.reduceat(np.where(norm > 0.0, norm, np.inf), starts)
+    flat = high == 0.0
+    high[flat] = low[flat] = 1.0
+    pace = np.maximum.reduceat(inside, starts) / high
+    return np.repeat(high / low, lengths), np.repeat(pace, lengths)

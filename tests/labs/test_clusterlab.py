@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -196,9 +197,7 @@ LAB_THAT_ENDS = """
 
 def lab_that_ends(tmp_path, end, cluster="n=2"):
     """Run a lab in a process of its own; return what it printed when it ends."""
-    root = os.fspath(
-        next(p for p in __import__("pathlib").Path(__file__).parents if (p / "setup.cfg").exists())
-    )
+    root = os.fspath(Path(__file__).parents[2])
     script = textwrap.dedent(LAB_THAT_ENDS).format(
         root=root, db=os.fspath(tmp_path / "lab.db"), end=end, cluster=cluster
     )

@@ -1,0 +1,46 @@
+"""Which points a call means."""
+
+import threading
+
+import pytest
+
+import labkit
+from labkit.errors import ExperimentError
+from labkit.labs.sweep import pickled, plan
+from labkit.notebook import ResultSet
+
+from .experiments import Square
+
+
+def test_a_design_may_give_each_point_its_experiment():
+    one, two = Square(), labkit.RepeatedExperiment(Square(), 2)
+    sweep = plan([(one, {"x": 1}), (two, {"x": 1}), (one, {"x": 2})], "all", ResultSet())
+    assert [(g.experiment, g.first, len(g.points)) for g in sweep.groups] == [
+        (one, 0, 2),
+        (two, 2, 1),
+    ]
+    keys = [key for key, _ in sweep.points()]
+    assert len(set(keys)) == 3
+
+
+def test_a_point_that_is_named_twice_is_missing_once():
+    pairs = [(Square(), {"x": 1})] * 2
+    assert len(plan(pairs, "all", ResultSet())) == 2
+    assert len(plan(pairs, "missing", ResultSet())) == 1
+
+
+def test_a_pending_point_is_not_missing():
+    rs = ResultSet()
+    sweep = plan([(Square(), {"x": 1})], "missing", rs)
+    rs.addPendingResults(sweep.name, list(sweep.points()))
+    assert len(plan([(Square(), {"x": 1})], "missing", rs)) == 0
+
+
+def test_what_cannot_be_pickled_is_named():
+    e = Square()
+    e.guard = threading.Lock()
+    with pytest.raises(ExperimentError, match=r"Square cannot travel.*attribute guard is a lock"):
+        pickled(e)
+    e = Square()
+    e.fine = 1
+    assert pickled(e)

@@ -1,0 +1,1 @@
+"""The matrix profile, held against the definition."""
