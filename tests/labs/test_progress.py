@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def test_a_terminal_gets_a_bar():
         "lab = labkit.Lab(); lab.runExperiment(Fails())\n"
     )
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
     with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, cwd=ROOT) as process:
         os.close(theirs)
         shown = "".join(read_all(ours))
