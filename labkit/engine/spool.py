@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["Spool", "chunk_of", "find", "leftovers", "read", "running_point"]
 
@@ -85,7 +86,7 @@ def chunk_of(path: Path) -> str:
 
 def read(path: Path) -> Iterator[bytes]:
     """Yield the sound records of a spool, up to the first that is cut off or damaged."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         if file.read(_HEADER.size)[: len(_MAGIC)] != _MAGIC:
             return
         while len(head := file.read(_RECORD.size)) == _RECORD.size:
@@ -98,9 +99,17 @@ def read(path: Path) -> Iterator[bytes]:
 
 def running_point(path: Path) -> int | None:
     """Return the index of the point that ran when the engine ended; None when no point did."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         head = file.read(_HEADER.size)
     if len(head) < _HEADER.size:
         return None
     index = int(_HEADER.unpack(head)[1])
     return None if index < 0 else index
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        # its engine has completed it since we looked
+        return path.with_name(path.name.removesuffix(_RUNNING)).open("rb")

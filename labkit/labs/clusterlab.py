@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -15,7 +16,7 @@ from labkit.engine import spool
 from labkit.engine.worker import Chunk, load_experiment, read_records, run_chunk
 from labkit.errors import ClusterError, ClusterStartError, ExperimentError
 from labkit.labs.chunkedlab import ChunkedLab, Runs, spool_of
-from labkit.labs.leftovers import OWN, Leftovers
+from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.recording import record
 from labkit.labs.sweep import Sweep, pickled
 from labkit.notebook.labnotebook import SentChunk
@@ -129,6 +130,7 @@ timeout, cluster_id
             self._own = LocalCluster(self._engines_wanted)
             self._client = self._own.connect()
             self._leave_spools = True
+            ALIVE.add(self._cluster_name())
         else:
             self._client = self._connect_elsewhere()
         self._client[:].use_cloudpickle()
@@ -171,6 +173,7 @@ timeout, cluster_id
         not finished stays pending, and the next lab takes it.
         """
         if self._client is not None:
+            ALIVE.discard(self._cluster_name())
             self._client.close()
             self._client = None
         if self._own is not None:
@@ -227,23 +230,6 @@ timeout, cluster_id
             return self._own.folder / "spool"
         return folder
 
-    def runExperiment(self, e: epyc.Experiment, only: str = "all") -> None:
-        """Send all points of an experiment to the cluster, and return.
-
-        As :meth:`Lab.runExperiment`; results are taken by :meth:`wait` and whatever reads
-        them. Points are pending in the notebook before the first is sent.
-
-        Raises
-        ------
-        ClusterError
-            When the cluster has no engines.
-        ExperimentError
-            When they cannot load the experiment.
-        """
-        if only != "all":
-            self.updateResults()
-        super().runExperiment(e, only)
-
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
         for group in sweep.groups:
@@ -251,6 +237,11 @@ timeout, cluster_id
         notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         try:
             self._launch(sweep)
+        except BaseException:
+            # what was not sent before the interruption is missing, not pending
+            self._note_chunks()
+            notebook.dropPendingResults(notebook.unsentResults())
+            raise
         finally:
             self._note_chunks()
             notebook.commit()
@@ -325,7 +316,11 @@ timeout, cluster_id
         client = self._connected()
         client.purge_local_results(future)
         if self._own is None:
-            client.purge_hub_results(future)
+            import ipyparallel
+
+            # the hub never learns that a task was aborted, and will not forget it
+            with contextlib.suppress(ipyparallel.error.RemoteError):
+                client.purge_hub_results(future)
 
     def _look_around(self) -> int:
         if self._own is not None and not self._own.is_alive():
@@ -342,6 +337,9 @@ timeout, cluster_id
             mine = set(self._outstanding)
             self._leftovers = Leftovers(self.notebook(), self._cluster_name(), mine)
         return self._leftovers
+
+    def _settle(self) -> None:
+        self.updateResults()
 
     def updateResults(self, purge: bool = False) -> int:
         """Take what has arrived, without waiting.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,8 +14,15 @@ import epyc
 from labkit.designs import FactorialDesign
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Run, Runner
-from labkit.errors import ParameterError, SourceChangedWarning, UnknownParameterError, suggestion
+from labkit.errors import (
+    NotebookInUseError,
+    ParameterError,
+    SourceChangedWarning,
+    UnknownParameterError,
+    suggestion,
+)
 from labkit.experiment import declared, values
+from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress
 from labkit.labs.recording import Recorder, failures
 from labkit.labs.sweep import ONLY, Sweep, plan
@@ -145,6 +153,8 @@ class Lab(epyc.Lab):
         """
         self.notebook().assertWritable()
         self._is_draining = False
+        if only != "all":
+            self._settle()
         sweep = self._plan(e, only)
         if not len(sweep):
             logger.info(
@@ -163,11 +173,23 @@ class Lab(epyc.Lab):
         _note_declarations(e, rs)
         return sweep
 
+    def _settle(self) -> None:
+        """Take what has arrived, and find out what is pending in vain: its cluster has ended."""
+        if self.notebook().anyPending():
+            Leftovers(self.notebook(), "", set())
+
     def missing(self, e: epyc.Experiment) -> list[dict[str, Any]]:
         """Return the points without a successful outcome in the current result set.
 
         Points that are pending are not missing.
+
+        Raises
+        ------
+        ParameterError, DesignException
+            When the space cannot be used.
         """
+        with contextlib.suppress(NotebookInUseError):  # its writer settles that
+            self._settle()
         sweep = plan(self.experiments(e), "missing", self.notebook().current())
         return [parameters for _, parameters in sweep.points()]
 

@@ -16,12 +16,15 @@ from labkit.notebook.labnotebook import SentChunk
 if TYPE_CHECKING:
     import ipyparallel
 
-__all__ = ["OWN", "Leftovers"]
+__all__ = ["ALIVE", "OWN", "Leftovers"]
 
 logger = logging.getLogger(__name__)
 
 #: Begins the name of a cluster that a lab had for itself: it ended with that lab.
 OWN = "own:"
+
+#: The clusters that labs of this process have for themselves, and that run.
+ALIVE: set[str] = set()
 
 
 class Leftovers:
@@ -58,7 +61,7 @@ class Leftovers:
                 continue
             if chunk.cluster == cluster:
                 self._chunks[chunk.message] = chunk
-            elif chunk.cluster.startswith(OWN):
+            elif chunk.cluster.startswith(OWN) and chunk.cluster not in ALIVE:
                 self._drop(chunk.jobs(), "was on a cluster that has ended")
             else:
                 logger.warning("%d points are pending on another cluster", chunk.stop - chunk.first)

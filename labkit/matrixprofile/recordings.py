@@ -79,6 +79,6 @@ def recording(*, whole: bool = False) -> Recording:
         unit="a.u.",
         quantity="Photoplethysmogram",
         title="Pulse at a finger",
-        source="heartpy/data/data2.csv of HeartPy 1.2.7, Paul van Gent, MIT licence",
+        source="heartpy/data/data2.csv of HeartPy 1.2.7, MIT licence",
         start_s=first / rate_hz,
     )

@@ -66,3 +66,12 @@ def test_after_a_kill_records_and_the_running_point_are_there(tmp_path):
     assert path.name == "c.spool.running"
     assert list(spool.read(path)) == [b"done"]
     assert spool.running_point(path) == 1
+
+
+def test_a_spool_that_is_completed_meanwhile_is_read(tmp_path):
+    written = spool.Spool(tmp_path, "c")
+    written.append(b"record")
+    seen = spool.find(tmp_path, "c")
+    written.finish()
+    assert not seen.exists()
+    assert list(spool.read(seen)) == [b"record"]

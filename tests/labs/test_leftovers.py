@@ -3,9 +3,11 @@
 import pytest
 
 import labkit
+from labkit import point
 from labkit.engine.spool import Spool
 from labkit.engine.worker import Chunk, run_chunk
-from labkit.labs.leftovers import OWN, Leftovers
+from labkit.experiment import identity
+from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.sweep import pickled
 from labkit.notebook.labnotebook import SentChunk
 
@@ -130,3 +132,37 @@ def test_spools_are_read(tmp_path):
     assert sorted(rc["results"]["area"] for rc in nb.results()) == [0, 1]
     assert not nb.anyPending()
     nb.close()
+
+
+def test_what_an_interrupted_submission_left_is_missing(tmp_path):
+    nb = labkit.SQLiteLabNotebook(tmp_path / "nb.db")
+    nb.current().addPendingResults("sweep", POINTS)
+    nb.recordChunks([SentChunk("one", "sweep", 1, 3, "c", "m1")])
+    assert sorted(nb.unsentResults()) == ["sweep-0", "sweep-3"]
+    Leftovers(nb, "c", set())
+    assert sorted(nb.pendingResults()) == ["sweep-1", "sweep-2"]
+    nb.close()
+
+
+def test_any_lab_settles_what_a_dead_cluster_has_left(tmp_path):
+    nb = labkit.SQLiteLabNotebook(tmp_path / "nb.db")
+    keyed = [(point.key(identity(Square()), 1, p), p) for _, p in POINTS]
+    nb.current().addPendingResults("sweep", keyed)
+    nb.recordChunks([SentChunk("one", "sweep", 0, 4, OWN + "gone", "m1")])
+    lab = labkit.Lab(nb)
+    assert len(lab.missing(Square())) == 6
+    lab.runExperiment(Square(), only="missing")
+    assert nb.numberOfResults() == 6
+    nb.close()
+
+
+def test_a_cluster_of_another_lab_in_this_process_is_not_dead(left):
+    left.dropPendingResults([f"sweep-{i}" for i in range(4)])
+    left.current().addPendingResults("again", POINTS)
+    left.recordChunks([SentChunk("three", "again", 0, 4, OWN + "x", "m3")])
+    ALIVE.add(OWN + "x")
+    try:
+        labkit.Lab(left).missing(Square())
+    finally:
+        ALIVE.discard(OWN + "x")
+    assert left.numberOfPendingResults() == 4
