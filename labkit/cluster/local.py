@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -75,9 +76,13 @@ class LocalCluster:
             self._check(deadline, "the controller did not come up")
             time.sleep(_LOOK_S)
         client = ipyparallel.Client(str(self.connection_file), timeout=timeout_s)
-        while len(client.ids) < self.engines:
-            self._check(deadline, f"{len(client.ids)} of {self.engines} engines registered")
-            time.sleep(_LOOK_S)
+        try:
+            while len(client.ids) < self.engines:
+                self._check(deadline, f"{len(client.ids)} of {self.engines} engines registered")
+                time.sleep(_LOOK_S)
+        except ClusterStartError:
+            client.close()
+            raise
         return client
 
     def _check(self, deadline: float, state: str) -> None:
@@ -106,6 +111,7 @@ class LocalCluster:
         if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
             self._supervisor.stdin.close()
         self._supervisor.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _python_path() -> str:

@@ -79,11 +79,11 @@ class Supervisor:
             while not self._is_asked_to_stop():
                 self._look_after()
                 if self._controller.poll() is not None:
+                    # the logs stay, for the lab to tell why
                     return 1
-        except SystemExit:
-            return 0
         finally:
             self._stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
         return 0
 
     def _is_asked_to_stop(self) -> bool:
@@ -129,7 +129,6 @@ class Supervisor:
             # its own children may be there when it has gone
             _signal_group(child, signal.SIGKILL)
             child.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _leave(number: int, frame: object) -> None:

@@ -44,6 +44,7 @@ class Capture:
         sys.stdout = _Tee(self, sys.stdout if self._echo else None)
         sys.stderr = _Tee(self, sys.stderr if self._echo else None)
         root = logging.getLogger()
+        self._nobody_else = not root.handlers
         self._level = root.level
         self._quiet = _AtLeast(root.level)
         for handler in root.handlers:
@@ -61,6 +62,11 @@ class Capture:
         for handler in root.handlers:
             handler.removeFilter(self._quiet)
         sys.stdout, sys.stderr = self._streams
+
+    def warn(self, text: str) -> None:
+        """Show a warning that has no other handler; without this one, Python would print it."""
+        if self._echo and self._nobody_else:
+            self._streams[1].write(text)
 
     def add(self, text: str) -> None:
         """Gather a piece of text, and forget the oldest beyond the limit."""
@@ -108,7 +114,7 @@ class _Tee(io.TextIOBase):
 
 
 class _Handler(logging.Handler):
-    """Gathers log records, and leaves to Python's last resort what nobody else shows."""
+    """Gathers log records, and shows the warnings among them if nobody else does."""
 
     def __init__(self, capture: Capture) -> None:
         super().__init__(logging.INFO)
@@ -116,7 +122,10 @@ class _Handler(logging.Handler):
         self._capture = capture
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._capture.add(self.format(record) + "\n")
+        text = self.format(record) + "\n"
+        self._capture.add(text)
+        if record.levelno >= logging.WARNING:
+            self._capture.warn(text)
 
 
 class _AtLeast(logging.Filter):

@@ -88,11 +88,21 @@ def test_an_engine_that_is_killed_comes_back(cluster):
     client.close()
 
 
-def test_a_cluster_that_does_not_come_up_is_said():
+def test_a_cluster_that_does_not_come_up_is_said_with_its_logs(tmp_path, monkeypatch):
+    (tmp_path / "ipyparallel").mkdir()
+    (tmp_path / "ipyparallel" / "__init__.py").write_text("raise RuntimeError('no ports today')")
+    monkeypatch.syspath_prepend(tmp_path)
     cluster = LocalCluster(1)
-    os.kill(cluster._supervisor.pid, signal.SIGKILL)
-    with pytest.raises(ClusterStartError, match="did not come up, and its supervisor ended"):
-        cluster.connect(timeout_s=20)
+    with pytest.raises(ClusterStartError, match=r"(?s)did not come up.*status 1.*no ports today"):
+        cluster.connect(timeout_s=30)
+    assert not cluster.folder.exists()
+
+
+def test_engines_that_do_not_come_in_time_are_counted():
+    cluster = LocalCluster(1)
+    cluster.engines = 2
+    with pytest.raises(ClusterStartError, match="1 of 2 engines registered, and time ran out"):
+        cluster.connect(timeout_s=10)
 
 
 @pytest.mark.parametrize("engines", [0, -1, 1.0, True, None])

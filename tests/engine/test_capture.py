@@ -74,3 +74,12 @@ def test_half_a_surrogate_pair_is_kept_readable():
     with Capture(echo=False) as capture:
         print("\ud800")
         assert capture.take() == "\\ud800\n"
+
+
+def test_warnings_are_shown_where_there_are_no_handlers(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with Capture(echo=True) as capture:
+        logging.getLogger("m").warning("seen")
+        logging.getLogger("m").info("kept")
+        assert capture.take() == "WARNING m: seen\nINFO m: kept\n"
+    assert capsys.readouterr().err == "WARNING m: seen\n"
