@@ -10,7 +10,17 @@ from typing import Any
 from labkit.errors import ResultsStructureException
 from labkit.experiment import Experiment
 
-__all__ = ["KEY", "METADATA", "PARAMETERS", "PARTS", "RESULTS", "Outcome", "check", "failure", "flatten"]
+__all__ = [
+    "KEY",
+    "METADATA",
+    "PARAMETERS",
+    "PARTS",
+    "RESULTS",
+    "Outcome",
+    "check",
+    "failure",
+    "flatten",
+]
 
 METADATA: str = Experiment.METADATA
 PARAMETERS: str = Experiment.PARAMETERS
@@ -32,7 +42,9 @@ def check(outcome: Any) -> Outcome:
     ResultsStructureException
         When it is not.
     """
-    if isinstance(outcome, dict) and all(isinstance(outcome.get(p), dict) for p in (PARAMETERS, METADATA)):
+    if isinstance(outcome, dict) and all(
+        isinstance(outcome.get(p), dict) for p in (PARAMETERS, METADATA)
+    ):
         return outcome
     raise ResultsStructureException(outcome)
 

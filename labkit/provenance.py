@@ -91,7 +91,9 @@ def _git(folder: Path) -> tuple[str | None, bool | None]:
     """Return the commit checked out around a folder, and whether files differ from it."""
     try:
         commit = _ask_git(folder, "rev-parse", "HEAD")
-        return commit.strip(), bool(_ask_git(folder, "status", "--porcelain", "--untracked-files=no"))
+        return commit.strip(), bool(
+            _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+        )
     except (OSError, subprocess.SubprocessError):
         return None, None
 

@@ -39,13 +39,14 @@ def room_of(module: str) -> str:
 
 # ---------- the rooms, and which of them may know which ----------
 
-FOUNDATION = {"errors", "point", "provenance", "designs", "experiment"}
+FOUNDATION = {"errors", "point", "provenance", "designs", "experiment", "outcome"}
 ROOMS = {
     "errors": set(),
     "point": FOUNDATION,
     "provenance": FOUNDATION,
     "designs": FOUNDATION,
     "experiment": FOUNDATION,
+    "outcome": FOUNDATION,
     "engine": FOUNDATION,
     "notebook": FOUNDATION,
     "cluster": FOUNDATION | {"engine"},

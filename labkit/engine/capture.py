@@ -29,7 +29,8 @@ class Capture:
     --------
     >>> with Capture(echo=False) as capture:
     ...     print("seen")
-    ...     capture.take()
+    ...     text = capture.take()
+    >>> text
     'seen\n'
     """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from labkit.engine.worker import Chunk, load_experiment, read_records, run_chunk
 from labkit.errors import ClusterError, ClusterStartError, ExperimentError
 from labkit.labs.chunkedlab import ChunkedLab, Runs, spool_of
 from labkit.labs.leftovers import ALIVE, OWN, Leftovers
+from labkit.labs.progress import shell
 from labkit.labs.recording import record
 from labkit.labs.sweep import Sweep, pickled
 from labkit.notebook.labnotebook import SentChunk
@@ -159,7 +159,7 @@ timeout, cluster_id
     def activate(self) -> None:
         """Let the magics of a notebook (``%px``) use this lab's cluster."""
         client = self._connected()
-        if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        if shell() is not None:
             client.direct_view().activate()
 
     def open(self) -> None:

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "shell"]
 
 
 class Progress:
@@ -49,11 +49,11 @@ class Progress:
         self._bar.update(done)
 
 
-def _somebody_looks() -> bool:
-    if "ipykernel" in sys.modules:
-        from IPython import get_ipython
+def shell() -> Any:
+    """Return the IPython shell in which this runs, or None."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
-        shell = get_ipython()
-        if shell is not None and hasattr(shell, "kernel"):
-            return True
-    return sys.stderr is not None and sys.stderr.isatty()
+
+def _somebody_looks() -> bool:
+    # a shell with a kernel is Jupyter's
+    return hasattr(shell(), "kernel") or (sys.stderr is not None and sys.stderr.isatty())
