@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from epyc import ExperimentalParameters as ExperimentalParameters
     from epyc import Logger as Logger
+    from epyc import PackageContactInfo as PackageContactInfo
     from epyc import ResultsDict as ResultsDict
 
     from labkit.designs import Design as Design
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from labkit.errors import ResultsStructureException as ResultsStructureException
     from labkit.experiment import Experiment as Experiment
     from labkit.experiment import ExperimentCombinator as ExperimentCombinator
-    from labkit.experiment import Parameter as Parameter
-    from labkit.experiment import Range as Range
     from labkit.experiment import RepeatedExperiment as RepeatedExperiment
     from labkit.experiment import SummaryExperiment as SummaryExperiment
     from labkit.labs import ClusterLab as ClusterLab
@@ -52,6 +51,8 @@ if TYPE_CHECKING:
     from labkit.notebook import LabNotebook as LabNotebook
     from labkit.notebook import ResultSet as ResultSet
     from labkit.notebook import SQLiteLabNotebook as SQLiteLabNotebook
+    from labkit.parameter import Parameter as Parameter
+    from labkit.parameter import Range as Range
 
 __version__ = "0.1.0"
 
@@ -80,8 +81,6 @@ _HOMES = {
     "labkit.experiment": (
         "Experiment",
         "ExperimentCombinator",
-        "Parameter",
-        "Range",
         "RepeatedExperiment",
         "SummaryExperiment",
     ),
@@ -93,7 +92,8 @@ _HOMES = {
         "ResultSet",
         "SQLiteLabNotebook",
     ),
-    "epyc": ("ExperimentalParameters", "Logger", "ResultsDict"),
+    "labkit.parameter": ("Parameter", "Range"),
+    "epyc": ("ExperimentalParameters", "Logger", "PackageContactInfo", "ResultsDict"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

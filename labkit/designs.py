@@ -15,7 +15,7 @@ import epyc
 from epyc import ExperimentalConfiguration
 
 from labkit.errors import DesignException
-from labkit.experiment import Range, values
+from labkit.parameter import Range, values
 
 if TYPE_CHECKING:
     import numpy as np

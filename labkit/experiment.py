@@ -1,4 +1,4 @@
-"""What is run at a point: experiments and the parameters that they declare.
+"""What is run at a point.
 
 An :class:`Experiment` is epyc's, with a version, a seed, a random generator
 for each point, and declared parameters. The combinators are epyc's, on top of
@@ -12,13 +12,10 @@ import contextlib
 import hashlib
 import inspect
 import logging
-import math
-import numbers
 import sys
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +23,7 @@ import epyc
 
 from labkit import point
 from labkit.errors import ExperimentError, ParameterError
+from labkit.parameter import Parameter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,175 +31,27 @@ if TYPE_CHECKING:
 __all__ = [
     "Experiment",
     "ExperimentCombinator",
-    "Parameter",
-    "Range",
     "RepeatedExperiment",
     "SummaryExperiment",
     "declared",
     "identity",
     "source_digest",
-    "values",
 ]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """An interval of numbers, for designs that sample.
+class _PointRng:
+    """Gives an experiment the generator of its point; an attribute of its own comes first."""
 
-    Parameters
-    ----------
-    lo, hi : float
-        The ends, both included; ``lo < hi``. Python numbers, whatever was given.
-    log : bool
-        Sample the logarithm evenly; then ``lo > 0``.
-    integer : bool
-        Only whole numbers.
-
-    Raises
-    ------
-    ParameterError
-        For ends that are not finite numbers, in the wrong order, too far apart for a
-        float, not positive with ``log``, or not whole with ``integer``.
-
-    Examples
-    --------
-    >>> Range(1e-3, 1.0, log=True).at(0.5)
-    0.0316...
-    >>> Range(1, 6, integer=True).at(0.999)
-    6
-    """
-
-    lo: float
-    hi: float
-    log: bool = False
-    integer: bool = False
-
-    def __post_init__(self) -> None:
-        ends = f"Range({self.lo}, {self.hi})"
-        if not (_is_finite(self.lo) and _is_finite(self.hi)):
-            raise ParameterError(f"{ends}: both ends must be finite numbers")
-        if not self.lo < self.hi:
-            raise ParameterError(f"{ends} is empty: give the lower end first")
-        if self.log and self.lo <= 0:
-            raise ParameterError(f"{ends}: a logarithmic range must start above 0")
-        if self.integer and (self.lo != int(self.lo) or self.hi != int(self.hi)):
-            raise ParameterError(f"{ends}: the ends of an integer range must be whole numbers")
-        for name in ("lo", "hi"):
-            end = getattr(self, name)
-            object.__setattr__(self, name, int(end) if self.integer else float(end))
-        if not _is_finite(self.hi / self.lo if self.log else self.hi - self.lo):
-            raise ParameterError(f"{ends}: the ends are too far apart to sample what is between")
-
-    def at(self, u: float) -> float | int:
-        """Return the value at the fraction ``u`` of the range, ``0 <= u < 1``."""
-        # a whole number owns the interval from itself to the next
-        lo, hi = (self.lo, self.hi + 1) if self.integer else (self.lo, self.hi)
-        x = lo * (hi / lo) ** u if self.log else lo + (hi - lo) * u
-        if self.integer:
-            return int(min(math.floor(x), self.hi))
-        return float(min(x, self.hi))
-
-
-def _is_finite(x: Any) -> bool:
-    try:
-        return isinstance(x, numbers.Real) and math.isfinite(x)
-    except OverflowError:  # a whole number beyond all floats
-        return False
-
-
-def values(name: str, given: Any) -> list[Any] | Range:
-    """Turn what a user gave as a parameter's range into a list of values.
-
-    Parameters
-    ----------
-    name : str
-        The parameter, for the error message.
-    given : Any
-        A single value (text counts as one), an iterable of values, or a :class:`Range`.
-
-    Raises
-    ------
-    ParameterError
-        When the range is empty.
-
-    Examples
-    --------
-    >>> values("window", range(3)), values("name", "abc")
-    ([0, 1, 2], ['abc'])
-    """
-    if isinstance(given, Range):
-        return given
-    if isinstance(given, str | bytes):
-        return [given]
-    try:
-        listed = list(given)
-    except TypeError:
-        return [given]
-    if not listed:
-        raise ParameterError(
-            f"the range of parameter {name} is empty: give at least one value, or delete it"
-        )
-    return listed
-
-
-class Parameter:
-    """A declared parameter of an experiment.
-
-    On the class it is the declaration; on an experiment that runs, it is the value
-    at the current point.
-
-    Parameters
-    ----------
-    range : Any
-        A value, an iterable of values, or a :class:`Range`.
-    unit : str
-        For tables and axes.
-    doc : str
-        What it means, in a line.
-
-    Examples
-    --------
-    >>> class Walk(Experiment):
-    ...     steps = Parameter([10, 100], unit="steps", doc="length of the walk")
-    ...     def do(self, params):
-    ...         return {"end": self.steps * 2}
-    >>> Walk.steps.unit, Walk().set({"steps": 10}).run()["results"]
-    ('steps', {'end': 20})
-    """
-
-    def __init__(self, range: Any, unit: str = "", doc: str = "") -> None:
-        self._given = range
-        self.name = ""
-        self.unit = unit
-        self.doc = doc
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: Experiment | None, owner: type | None = None) -> Any:
-        if instance is None:
+    def __get__(self, e: Experiment | None, owner: type | None = None) -> Any:
+        if e is None:
             return self
-        try:
-            return instance.parameters()[self.name]
-        except KeyError:
-            raise AttributeError(f"{self.name} has a value only while a point is set") from None
-
-    @property
-    def range(self) -> list[Any] | Range:
-        """The values, as a list, or the :class:`Range`."""
-        # an iterator is read once, and kept
-        self._given = listed = values(self.name, self._given)
-        return listed
-
-    @property
-    def label(self) -> str:
-        """Name and unit, as an axis shows them."""
-        return f"{self.name} [{self.unit}]" if self.unit else self.name
-
-    def __repr__(self) -> str:
-        return f"Parameter({self._given!r}, unit={self.unit!r}, doc={self.doc!r})"
+        if e._labkit_rng is None:
+            repetition = e._labkit_repetition or None
+            name = point.key(identity(e), e.version, e.parameters(), repetition)
+            e._labkit_rng = point.generator(e.seed, name)
+        return e._labkit_rng
 
 
 class Experiment(epyc.Experiment):
@@ -227,8 +77,11 @@ class Experiment(epyc.Experiment):
     seed: int = 0
     """Where all random streams of the experiment come from; not negative."""
 
-    _rng: np.random.Generator | None = None
-    _repetition: tuple[int, ...] = ()
+    rng = _PointRng()
+    """The random generator of this point: the same wherever and whenever it runs."""
+
+    _labkit_rng: np.random.Generator | None = None
+    _labkit_repetition: tuple[int, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -250,18 +103,9 @@ class Experiment(epyc.Experiment):
         """
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
-    @property
-    def rng(self) -> np.random.Generator:
-        """The random generator of this point: the same wherever and whenever it runs."""
-        if self._rng is None:
-            repetition = self._repetition or None
-            name = point.key(identity(self), self.version, self.parameters(), repetition)
-            self._rng = point.generator(self.seed, name)
-        return self._rng
-
     def configure(self, params: dict[str, Any]) -> None:
         """Take the parameters of a point; called by :meth:`set`."""
-        self._rng = None
+        self._labkit_rng = None
         super().configure(params)
 
     def run(self, fatal: bool = False) -> dict[str, Any]:
@@ -282,13 +126,13 @@ class Experiment(epyc.Experiment):
             seconds, and the elapsed time counts a phase that failed, too. There are
             results when ``do`` succeeded, even if ``tearDown`` failed.
         """
-        self._rng = None
+        self._labkit_rng = None
         self._results = {}
         self._metadata = {self.EXPERIMENT: f"{type(self).__module__}.{type(self).__name__}"}
         self._metadata[self.START_TIME] = started = datetime.now()
         failure: BaseException | None = None
         try:
-            self._phases(started)
+            _phases(self, started)
         except (Exception, SystemExit) as e:
             failure = e
             self._metadata[self.EXCEPTION] = e
@@ -302,42 +146,45 @@ class Experiment(epyc.Experiment):
         report: dict[str, Any] = self.report(self.parameters(), self._metadata, self._results)
         return report
 
-    def _phases(self, started: datetime) -> None:
-        params, meta = self.parameters(), self._metadata
-        self.setUp(params)
-        set_up = datetime.now()
-        meta[self.SETUP_TIME] = (set_up - started).total_seconds()
-        try:
-            results = self.do(params)
-            self._check(results)
-        except BaseException:
-            self._tear_down_quietly()
-            raise
-        self._results = results
-        done = datetime.now()
-        meta[self.EXPERIMENT_TIME] = (done - set_up).total_seconds()
-        self.tearDown()
-        meta[self.TEARDOWN_TIME] = (datetime.now() - done).total_seconds()
 
-    def _check(self, results: Any) -> None:
-        if isinstance(results, list):
-            return
-        if not isinstance(results, dict):
+def _phases(e: Experiment, started: datetime) -> None:
+    params, meta = e.parameters(), e._metadata
+    e.setUp(params)
+    set_up = datetime.now()
+    meta[e.SETUP_TIME] = (set_up - started).total_seconds()
+    try:
+        results = e.do(params)
+        _check(e, results)
+    except BaseException:
+        _tear_down_quietly(e)
+        raise
+    e._results = results
+    done = datetime.now()
+    meta[e.EXPERIMENT_TIME] = (done - set_up).total_seconds()
+    e.tearDown()
+    meta[e.TEARDOWN_TIME] = (datetime.now() - done).total_seconds()
+
+
+def _check(e: Experiment, results: Any) -> None:
+    if isinstance(results, list):
+        return
+    if not isinstance(results, dict):
+        raise ExperimentError(
+            f"{type(e).__qualname__}.do returned {type(results).__name__}, not a dict; "
+            "end it with: return {'name': value}"
+        )
+    for name in results:
+        if not isinstance(name, str):
             raise ExperimentError(
-                f"{type(self).__qualname__}.do returned {type(results).__name__}, not a dict; "
-                "end it with: return {'name': value}"
+                f"{type(e).__qualname__}.do named a result {name!r}; names must be text"
             )
-        for name in results:
-            if not isinstance(name, str):
-                raise ExperimentError(
-                    f"{type(self).__qualname__}.do named a result {name!r}; names must be text"
-                )
 
-    def _tear_down_quietly(self) -> None:
-        try:
-            self.tearDown()
-        except Exception:
-            logger.exception("tearDown failed after do had failed")
+
+def _tear_down_quietly(e: Experiment) -> None:
+    try:
+        e.tearDown()
+    except Exception:
+        logger.exception("tearDown failed after do had failed")
 
 
 class ExperimentCombinator(epyc.ExperimentCombinator, Experiment):
@@ -359,16 +206,16 @@ class ExperimentCombinator(epyc.ExperimentCombinator, Experiment):
         """Name this combinator, its settings, and the experiment inside with its version."""
         return super().identity() + _inside(self)
 
-    def _run_inside(self, repetition: tuple[int, ...]) -> Any:
+    def _labkit_run_inside(self, repetition: tuple[int, ...]) -> Any:
         inside = list(_experiments_inside(self))
-        before = [e._repetition for e in inside]
+        before = [e._labkit_repetition for e in inside]
         for e in inside:
-            e._repetition = repetition
+            e._labkit_repetition = repetition
         try:
             return self.experiment().run()
         finally:
             for e, outer in zip(inside, before, strict=True):
-                e._repetition = outer
+                e._labkit_repetition = outer
 
 
 class RepeatedExperiment(epyc.RepeatedExperiment, ExperimentCombinator):
@@ -388,7 +235,7 @@ class RepeatedExperiment(epyc.RepeatedExperiment, ExperimentCombinator):
         """Run the experiment inside; its repetitions are the results."""
         outcomes = []
         for i in range(self.repetitions()):
-            ran = self._run_inside((*self._repetition, i))
+            ran = self._labkit_run_inside((*self._labkit_repetition, i))
             for outcome in ran if isinstance(ran, list) else [ran]:
                 outcome[self.METADATA][self.I] = i
                 outcome[self.METADATA][self.REPETITIONS] = self.repetitions()
@@ -411,7 +258,7 @@ class SummaryExperiment(epyc.SummaryExperiment, ExperimentCombinator):
 
     def do(self, params: dict[str, Any]) -> dict[str, Any]:
         """Run the experiment inside and summarise those of its runs that succeeded."""
-        ran = self._flatten(self._run_inside(self._repetition))
+        ran = self._flatten(self._labkit_run_inside(self._labkit_repetition))
         good = [rc for rc in ran if rc[self.METADATA][self.STATUS]]
         self._metadata[self.UNDERLYING_RESULTS] = len(ran)
         self._metadata[self.UNDERLYING_SUCCESSFUL_RESULTS] = len(good)
@@ -431,7 +278,8 @@ def identity(e: epyc.Experiment) -> str:
     'labkit.experiment.RepeatedExperiment(labkit.experiment.Experiment@1)x3'
     """
     if isinstance(e, Experiment):
-        return e.identity()
+        # of the class: an attribute of the experiment's own may have that name
+        return type(e).identity(e)
     name = f"{type(e).__module__}.{type(e).__qualname__}"
     return name + _inside(e) if isinstance(e, epyc.ExperimentCombinator) else name
 

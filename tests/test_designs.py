@@ -21,7 +21,8 @@ from labkit.designs import (
     SobolDesign,
 )
 from labkit.errors import DesignException, LabkitError, ParameterError
-from labkit.experiment import Experiment, Range
+from labkit.experiment import Experiment
+from labkit.parameter import Range
 
 SAMPLING = [LatinHypercubeDesign, SobolDesign, RandomDesign]
 

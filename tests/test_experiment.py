@@ -20,15 +20,13 @@ from labkit.errors import ExperimentError, ParameterError
 from labkit.experiment import (
     Experiment,
     ExperimentCombinator,
-    Parameter,
-    Range,
     RepeatedExperiment,
     SummaryExperiment,
     declared,
     identity,
     source_digest,
-    values,
 )
+from labkit.parameter import Parameter, Range, values
 
 PARAMETERS, METADATA, RESULTS = (
     epyc.Experiment.PARAMETERS,
@@ -565,7 +563,7 @@ def test_identity_does_not_depend_on_the_point():
 # ---------- source digests ----------
 
 
-HEAD = "from labkit.experiment import Experiment, Parameter\n"
+HEAD = "from labkit import Experiment, Parameter\n"
 WALK = """
 class Walk(Experiment):
     steps = Parameter([10, 100])
@@ -696,7 +694,8 @@ def cell(text):
     return outcome.result
 
 shell = InteractiveShell.instance()
-cell("from labkit.experiment import Experiment, Parameter, RepeatedExperiment, source_digest")
+cell("from labkit import Experiment, Parameter, RepeatedExperiment")
+cell("from labkit.experiment import source_digest")
 walk = '''
 class Walk(Experiment):
     steps = Parameter([10, 100])
@@ -726,3 +725,18 @@ def test_a_class_of_a_notebooks_cell_has_a_digest(tmp_path, monkeypatch):
     assert first == commented
     assert first != changed
     assert short == changed  # its own source cannot be had, that of its base can
+
+
+def test_an_experiment_may_have_attributes_of_any_name():
+    class Own(Experiment):
+        def __init__(self):
+            super().__init__()
+            self.rng = "mine"
+            self._rng = self._phases = self._check = self.identity = "mine, too"
+
+        def do(self, params):
+            return {"rng": self.rng, "kept": self._rng}
+
+    e = Own().set({"a": 1})
+    assert e.run()["results"] == {"rng": "mine", "kept": "mine, too"}
+    assert identity(e).endswith("Own")

@@ -39,7 +39,7 @@ def room_of(module: str) -> str:
 
 # ---------- the rooms, and which of them may know which ----------
 
-FOUNDATION = {"errors", "point", "provenance", "designs", "experiment", "outcome"}
+FOUNDATION = {"errors", "point", "provenance", "designs", "experiment", "outcome", "parameter"}
 ROOMS = {
     "errors": set(),
     "point": FOUNDATION,
@@ -47,6 +47,7 @@ ROOMS = {
     "designs": FOUNDATION,
     "experiment": FOUNDATION,
     "outcome": FOUNDATION,
+    "parameter": FOUNDATION,
     "engine": FOUNDATION,
     "notebook": FOUNDATION,
     "cluster": FOUNDATION | {"engine"},

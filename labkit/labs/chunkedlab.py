@@ -22,7 +22,7 @@ from labkit.errors import EngineLostError, ExperimentError
 from labkit.labs import chunking
 from labkit.labs.lab import Lab
 from labkit.labs.progress import Progress
-from labkit.labs.recording import failures
+from labkit.labs.recording import failures, record
 from labkit.labs.sweep import Group, Sweep, pickled
 from labkit.outcome import KEY, METADATA, failure
 
@@ -69,10 +69,6 @@ class ChunkedLab(Lab):
     @abstractmethod
     def _is_engine_loss(self, e: BaseException) -> bool:
         """Test whether an exception means that the engine ended, not that it answered."""
-
-    @abstractmethod
-    def _record(self, runs: Runs) -> None:
-        """Write runs to the notebook."""
 
     def _spool_folder(self) -> Path | None:
         """Return where engines on this file system leave outcomes."""
@@ -165,7 +161,7 @@ class ChunkedLab(Lab):
         runs: Runs = []
         for name in names:
             runs += self._runs_of(*self._outstanding[name])
-        self._record(runs)
+        record(self.notebook(), runs)
         for name in names:
             self._forget(*self._outstanding.pop(name))
         return runs
@@ -196,6 +192,17 @@ class ChunkedLab(Lab):
         path = spool_of(chunk)
         if path is not None:
             path.unlink(missing_ok=True)
+
+    def _give_up(self) -> None:
+        """Let go of all chunks: save what engines had finished; the rest is missing again."""
+        given_up = [chunk for chunk, _ in self._outstanding.values()]
+        self._outstanding.clear()
+        for chunk in given_up:
+            path = spool_of(chunk)
+            if path is not None:
+                record(self.notebook(), list(read_records(list(spool.read(path)))))
+        jobs = [chunk.job(i) for chunk in given_up for i in range(len(chunk.points))]
+        self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
 
     # ---------- lost engines ----------
 

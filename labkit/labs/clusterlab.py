@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import epyc
 
-from labkit.engine import spool
-from labkit.engine.worker import Chunk, load_experiment, read_records, run_chunk
+from labkit.engine.worker import Chunk, load_experiment, run_chunk
 from labkit.errors import ClusterError, ClusterStartError, ExperimentError
-from labkit.labs.chunkedlab import ChunkedLab, Runs, spool_of
+from labkit.labs.chunkedlab import ChunkedLab, Runs
 from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.progress import shell
-from labkit.labs.recording import record
 from labkit.labs.sweep import Sweep, pickled
 from labkit.notebook.labnotebook import SentChunk
 
@@ -157,10 +155,17 @@ timeout, cluster_id
             ) from e
 
     def activate(self) -> None:
-        """Let the magics of a notebook (``%px``) use this lab's cluster."""
-        client = self._connected()
+        """Let the magics of a notebook (``%px``) use this lab's cluster.
+
+        Raises
+        ------
+        ClusterError
+            When the lab is closed.
+        """
+        if self._client is None:
+            raise ClusterError("the lab is closed: open it, and then activate it")
         if shell() is not None:
-            client.direct_view().activate()
+            self._client.direct_view().activate()
 
     def open(self) -> None:
         """Connect to the cluster, or start the own one, if there is no connection."""
@@ -179,25 +184,11 @@ timeout, cluster_id
         if self._own is not None:
             self._own.stop()
             self._own = None
-            self._give_up_unfinished()
+            self._give_up()
         self._outstanding.clear()
         self._noted.clear()
         self._leftovers = None
         self._close_spool()
-
-    def _give_up_unfinished(self) -> None:
-        """Save what the engines had finished; the rest of their chunks is missing again."""
-        for chunk, _ in self._outstanding.values():
-            path = spool_of(chunk)
-            if path is not None:
-                record(self.notebook(), list(read_records(list(spool.read(path)))))
-                path.unlink(missing_ok=True)
-        lost = [
-            chunk.job(i)
-            for chunk, _ in self._outstanding.values()
-            for i in range(len(chunk.points))
-        ]
-        self.notebook().dropPendingResults(self.notebook().stillPending(lost))
 
     def recreate(self) -> tuple[str, dict[str, Any]]:
         """Return the class and arguments that make such a lab again."""
@@ -296,9 +287,6 @@ timeout, cluster_id
         return getattr(e, "ename", type(e).__name__) == "EngineError"
 
     # ---------- taking ----------
-
-    def _record(self, runs: Runs) -> None:
-        record(self.notebook(), runs)
 
     def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
         import ipyparallel

@@ -21,12 +21,13 @@ from labkit.errors import (
     UnknownParameterError,
     suggestion,
 )
-from labkit.experiment import declared, values
+from labkit.experiment import declared
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress
 from labkit.labs.recording import Recorder, failures
 from labkit.labs.sweep import ONLY, Sweep, plan
 from labkit.notebook import LabNotebook
+from labkit.parameter import values
 from labkit.point import job_name
 from labkit.provenance import of_process
 

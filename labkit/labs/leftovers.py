@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: Begins the name of a cluster that a lab had for itself: it ended with that lab.
 OWN = "own:"
 
-#: The clusters that labs of this process have for themselves, and that run.
+#: The clusters and process pools that labs of this process have for themselves, and that run.
 ALIVE: set[str] = set()
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import epyc
 
-from labkit.engine.worker import Chunk, run_chunk
+from labkit.engine.worker import Chunk, new_name, run_chunk
 from labkit.errors import ParameterError
-from labkit.labs.chunkedlab import ChunkedLab, Runs
-from labkit.labs.recording import record
+from labkit.labs.chunkedlab import ChunkedLab
+from labkit.labs.leftovers import ALIVE, OWN
 from labkit.labs.sweep import Sweep
+from labkit.notebook.labnotebook import SentChunk
 
 if TYPE_CHECKING:
     from labkit.designs import Design
@@ -66,8 +67,6 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
         self._leave_spools = True
         here = os.cpu_count() or 1
         self._cores = min(cores, here) if cores > 0 else max(here + cores, 1)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._tag = ""
 
     def _width(self) -> int:
         return self._cores
@@ -86,31 +85,25 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
         return isinstance(e, BrokenProcessPool)
 
     def _spool_folder(self) -> Path:
-        folder = super()._spool_folder()
-        if folder is not None:
-            return folder
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="labkit-")
-        return Path(self._folder.name) / "spool"
-
-    def _record(self, runs: Runs) -> None:
-        record(self.notebook(), runs, self._tag)
+        return super()._spool_folder() or Path(tempfile.mkdtemp(prefix="labkit-"))
 
     def _run(self, sweep: Sweep) -> None:
-        self._tag = self.notebook().currentTag()
+        notebook = self.notebook()
+        mine = f"{OWN}{sweep.name}"
+        notebook.current().addPendingResults(sweep.name, list(sweep.points()))
+        notebook.recordChunks([SentChunk(new_name(), sweep.name, 0, len(sweep), mine, "")])
+        ALIVE.add(mine)
         try:
             self._launch(sweep)
             self._work_off(lambda: not self._outstanding, len(sweep))
         finally:
-            self._abandon()
-            self.notebook().commit()
-
-    def _abandon(self) -> None:
-        """Let go of what an interruption has left."""
-        for chunk, future in self._outstanding.values():
-            future.cancel()
-            self._forget(chunk, future)
-        self._outstanding.clear()
-        self._close_spool()
+            for _, future in self._outstanding.values():
+                self._withdraw(future)
+            self._give_up()
+            notebook.dropPendingResults(notebook.stillPending(sweep.jobs()))
+            ALIVE.discard(mine)
+            self._close_spool()
+            notebook.commit()
 
     def recreate(self) -> tuple[str, dict[str, Any]]:
         """Return the class and arguments that make such a lab again."""

@@ -47,6 +47,10 @@ class Sweep:
     def __len__(self) -> int:
         return sum(len(g.points) for g in self.groups)
 
+    def jobs(self) -> list[str]:
+        """Return the jobs of all points."""
+        return [point.job_name(self.name, number) for number in range(len(self))]
+
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield key and parameters of all points, by their numbers."""
         for group in self.groups:

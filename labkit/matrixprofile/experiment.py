@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import SeriesError
-from labkit.experiment import Experiment, Parameter
+from labkit.experiment import Experiment
+from labkit.parameter import Parameter
 from labkit.matrixprofile.joins import selfjoin
 from labkit.matrixprofile.patterns import discords, motifs
 from labkit.matrixprofile.recordings import recording
