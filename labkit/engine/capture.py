@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 __all__ = ["LIMIT_BYTES", "Capture"]
 
@@ -24,6 +26,8 @@ class Capture:
     ----------
     echo : bool
         Also print where it would have been printed.
+    aside : callable, optional
+        Gives a context manager in which that is printed: a progress bar steps aside.
 
     Examples
     --------
@@ -34,8 +38,11 @@ class Capture:
     'seen\n'
     """
 
-    def __init__(self, echo: bool) -> None:
+    def __init__(
+        self, echo: bool, aside: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> None:
         self._echo = echo
+        self.aside = aside
         self._parts: list[str] = []
         self._size = 0
         self._handler = _Handler(self)
@@ -100,7 +107,8 @@ class _Tee(io.TextIOBase):
     def write(self, text: str) -> int:
         self._capture.add(text)
         if self._original is not None:
-            self._original.write(text)
+            with self._capture.aside():
+                self._original.write(text)
         return len(text)
 
     def flush(self) -> None:

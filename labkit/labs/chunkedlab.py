@@ -51,6 +51,7 @@ class ChunkedLab(Lab):
         self._outstanding: dict[str, tuple[Chunk, Future[bytes]]] = {}
         self._arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._probe: Path | None = None
+        self._has_withdrawn = False
         # whether engines share the lab's file system is seen from their answers
         self._leave_spools = False
 
@@ -63,8 +64,8 @@ class ChunkedLab(Lab):
         """Hand a message over, to be run by ``run_chunk``."""
 
     @abstractmethod
-    def _withdraw(self, future: Future[bytes]) -> None:
-        """Take a message back, if it has not begun to run."""
+    def _withdraw(self, futures: list[Future[bytes]]) -> None:
+        """Take those messages back that have not begun to run."""
 
     @abstractmethod
     def _is_engine_loss(self, e: BaseException) -> bool:
@@ -78,12 +79,15 @@ class ChunkedLab(Lab):
     # ---------- sending ----------
 
     def _launch(self, sweep: Sweep) -> None:
-        """Cut the points into chunks, and send all of them."""
+        """Cut the points into chunks, and send all of them, unless the lab is drained meanwhile."""
+        self._has_withdrawn = False
         self._open_spool()
         for group in sweep.groups:
             whole = self._whole(sweep, group)
             position, cost = self._send_probes(whole)
             for size in chunking.cut(len(whole.points) - position, self._width(), cost):
+                if self._is_draining:
+                    return
                 self._send(whole.part(position, position + size))
                 position += size
 
@@ -150,8 +154,14 @@ class ChunkedLab(Lab):
         ``runExperiment(e, only="missing")`` goes on with it.
         """
         super().drain()
-        for _, future in list(self._outstanding.values()):
-            self._withdraw(future)
+        # wakes whoever waits for an answer; to do more in a signal handler is not safe
+        self._arrived.put("")
+
+    def _withdraw_waiting(self) -> None:
+        """Take back, once, what has not begun when the lab is drained."""
+        if self._is_draining and not self._has_withdrawn:
+            self._has_withdrawn = True
+            self._withdraw([future for _, future in self._outstanding.values()])
 
     # ---------- taking ----------
 
@@ -249,6 +259,7 @@ class ChunkedLab(Lab):
         deadline = time.monotonic() + timeout_s
         with Progress(total, self.progress) as bar:
             while not is_done():
+                self._withdraw_waiting()
                 left = deadline - time.monotonic() if timeout_s >= 0 else self._LOOK_S
                 if left <= 0:
                     return False

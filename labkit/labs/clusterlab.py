@@ -228,13 +228,10 @@ timeout, cluster_id
         notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         try:
             self._launch(sweep)
-        except BaseException:
-            # what was not sent before the interruption is missing, not pending
-            self._note_chunks()
-            notebook.dropPendingResults(notebook.unsentResults())
-            raise
         finally:
             self._note_chunks()
+            # after an interruption there are some: they are missing, not pending
+            notebook.dropPendingResults(notebook.unsentResults())
             notebook.commit()
 
     def _check_on_engines(self, experiment: bytes, name: str) -> None:
@@ -278,9 +275,10 @@ timeout, cluster_id
         )
         self._noted.update(chunk.name for chunk, _ in fresh)
 
-    def _withdraw(self, future: Future[bytes]) -> None:
-        if not future.done():
-            self._connected().abort(future, block=False)
+    def _withdraw(self, futures: list[Future[bytes]]) -> None:
+        waiting = [future for future in futures if not future.done()]
+        if waiting:
+            self._connected().abort(waiting, block=False)
 
     def _is_engine_loss(self, e: BaseException) -> bool:
         # ipyparallel's controller answers for the engine, with the name of its own exception

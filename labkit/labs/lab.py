@@ -199,7 +199,7 @@ class Lab(epyc.Lab):
         try:
             with (
                 Progress(len(sweep), self.progress) as bar,
-                Capture(echo=True) as capture,
+                Capture(echo=True, aside=bar.aside) as capture,
                 Recorder(notebook, notebook.currentTag()) as recorder,
             ):
                 for job, run in self._runs(sweep, capture):

@@ -68,7 +68,8 @@ class Leftovers:
 
     def _collect_spools(self) -> None:
         folder = self._notebook.spoolFolder()
-        for path in spool.leftovers(folder) if folder is not None and folder.is_dir() else []:
+        found = spool.leftovers(folder) if folder is not None and folder.is_dir() else []
+        for path in (p for p in found if spool.chunk_of(p) not in self._mine):
             self._record(list(spool.read(path)))
 
     def _record(self, records: list[bytes]) -> int:

@@ -78,8 +78,9 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
         future: Future[bytes] = executor.submit(run_chunk, message)
         return future
 
-    def _withdraw(self, future: Future[bytes]) -> None:
-        future.cancel()
+    def _withdraw(self, futures: list[Future[bytes]]) -> None:
+        for future in futures:
+            future.cancel()
 
     def _is_engine_loss(self, e: BaseException) -> bool:
         return isinstance(e, BrokenProcessPool)
@@ -97,8 +98,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
             self._launch(sweep)
             self._work_off(lambda: not self._outstanding, len(sweep))
         finally:
-            for _, future in self._outstanding.values():
-                self._withdraw(future)
+            self._withdraw([future for _, future in self._outstanding.values()])
             self._give_up()
             notebook.dropPendingResults(notebook.stillPending(sweep.jobs()))
             ALIVE.discard(mine)

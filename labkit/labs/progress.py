@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,13 +25,16 @@ class Progress:
     def __init__(self, total: int, wanted: bool | None = None) -> None:
         from tqdm.auto import tqdm
 
+        # a terminal that does not tell its width is taken for one of 80 columns
+        knows_width = _columns() != 0
         shown = (_somebody_looks() if wanted is None else wanted) and total > 0
         self._failed = 0
         self._bar: Any = tqdm(
             total=total,
             unit="point",
             disable=not shown,
-            dynamic_ncols=True,
+            ncols=None if knows_width else 80,
+            dynamic_ncols=knows_width,
             smoothing=0.1,
             mininterval=0.2,
         )
@@ -42,11 +47,22 @@ class Progress:
     ) -> None:
         self._bar.close()
 
+    def aside(self) -> AbstractContextManager[Any]:
+        """Keep the bar out of the way of what is printed in a ``with`` block."""
+        return nullcontext() if self._bar.disable else self._bar.external_write_mode()
+
     def add(self, done: int, failed: int = 0) -> None:
         """Count points that are done, failed ones included."""
         self._failed += failed
         self._bar.set_postfix({"failed": self._failed}, refresh=False)
         self._bar.update(done)
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # no terminal: Jupyter, or a capture
+        return -1
 
 
 def shell() -> Any:
