@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -28,6 +29,8 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"labkit {release}"
+# "--engines" is to be copied
+smartquotes_action = "qe"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "substitution"]
 myst_heading_anchors = 3
@@ -83,6 +86,21 @@ def require_public_names(app: Sphinx, env: BuildEnvironment) -> None:
             logger.warning("labkit.%s is public and on no page of docs/reference", name)
 
 
+def examples_as_code(app: Sphinx, context: Any, lines: list[str]) -> None:
+    """Show the examples of a command as code: a heading, then indented lines."""
+    if not any(line.startswith("|   ") for line in lines):
+        return
+    plain = [line.removeprefix("| ") for line in lines]
+    code = ["    " + line.strip() for line in plain if line.startswith(" ")]
+    words = [line for line in plain if not line.startswith(" ") and line.strip()]
+    lines[:] = [*words, "", ".. code-block:: console", "", *code, ""]
+
+
+def paths_as_text(app: Sphinx, context: Any, lines: list[str]) -> None:
+    """Show a default that is a path as it is typed."""
+    lines[:] = [re.sub(r"PosixPath\('(.*?)'\)", r"\1", line) for line in lines]
+
+
 def setup(app: Sphinx) -> None:
     """Connect the checks above."""
     # A section may be empty while its pages are being written; Sphinx gives
@@ -93,3 +111,5 @@ def setup(app: Sphinx) -> None:
         importlib.import_module(f"labkit.{room}")
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("env-check-consistency", require_public_names)
+    app.connect("sphinx-click-process-epilog", examples_as_code)
+    app.connect("sphinx-click-process-options", paths_as_text)

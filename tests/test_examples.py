@@ -30,10 +30,16 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import labkit
 from labkit.errors import SourceChangedWarning
+from labkit.notebook import schema
+from labkit.notebook.values import KINDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(p for p in ROOT.glob("docs/**/*.md") if "_build" not in p.parts)]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(p for p in ROOT.glob("docs/**/*.md") if "_build" not in p.parts),
+]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/**/*.ipynb"))
 
 EXECUTED = {"python", "pycon", "console"}
@@ -194,7 +200,9 @@ def test_page(page: Path, folder: Path) -> None:
 
 def test_every_block_is_executed_or_only_read() -> None:
     known = EXECUTED | READ
-    unknown = [f"{b}: {b.language}" for page in PAGES for b in blocks(page) if b.language not in known]
+    unknown = [
+        f"{b}: {b.language}" for page in PAGES for b in blocks(page) if b.language not in known
+    ]
     assert not unknown, f"write python, pycon or console, or text for what is only read: {unknown}"
 
 
@@ -223,6 +231,42 @@ def test_a_false_example_fails(language: str, body: str, folder: Path) -> None:
         Session().run(Block(PAGES[0], 1, language, body, ""))
 
 
+# ---------- what the reference lists ----------
+
+
+def reference(name: str) -> str:
+    return (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
+
+
+def test_every_table_and_column_is_in_the_reference() -> None:
+    of_result_set, other = reference("notebook.md").split("## Other tables")
+    row = re.compile(r"^\| `(labkit_\w+)` \| ([\w, ]+) \|", re.MULTILINE)
+    tables = schema.metadata.tables.values()
+    assert dict(row.findall(other)) == {t.name: ", ".join(t.columns.keys()) for t in tables}
+    assert dict(row.findall(of_result_set)).keys() == set(
+        schema.result_set_table("results").columns.keys()
+    )
+    assert all(f"| {kind} | {sql}" in of_result_set for kind, sql in KINDS.items())
+
+
+def test_every_element_of_metadata_is_in_the_reference() -> None:
+    class Coin(labkit.Experiment):
+        def do(self, params: dict[str, Any]) -> dict[str, Any]:
+            return {"heads": self.rng.random() < 0.5}
+
+    tossed = labkit.RepeatedExperiment(Coin(), 2)
+    lab = labkit.Lab()
+    lab["coin"] = 1
+    for e in (tossed, labkit.SummaryExperiment(tossed)):
+        lab.runExperiment(e)
+    elements = {name for outcome in lab.results() for name in outcome["metadata"]}
+    described = set(re.findall(r"`([\w.]+)`", reference("metadata.md")))
+    assert len(elements) > 25
+    assert not {n for n in elements if n not in described and n.rpartition(".")[2] not in described}
+    shared = set(re.findall(r"^\|(.*)\| shared \|$", reference("metadata.md"), re.MULTILINE))
+    assert set(re.findall(r"`(\w+\.[\w.]+)`", "".join(shared))) == schema.PROVENANCE_NAMES
+
+
 # ---------- the notebooks ----------
 
 
@@ -239,6 +283,8 @@ def test_notebook(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_notebook_is_stored_without_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    stored = [c for c in notebook.cells if c.cell_type == "code" and (c.outputs or c.execution_count)]
+    stored = [
+        c for c in notebook.cells if c.cell_type == "code" and (c.outputs or c.execution_count)
+    ]
     assert not stored, "clear the outputs: they are made where the notebook runs"
     assert notebook.metadata.kernelspec.name == "python3"
