@@ -17,7 +17,8 @@ import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import epyc
 
@@ -82,6 +83,7 @@ class Experiment(epyc.Experiment):
 
     _labkit_rng: np.random.Generator | None = None
     _labkit_repetition: tuple[int, ...] = ()
+    _labkit_home: str
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,7 +103,13 @@ class Experiment(epyc.Experiment):
         Override it when the constructor's arguments change the results: return
         ``super().identity()`` and a digest of them, so that the points get other keys.
         """
-        return f"{type(self).__module__}.{type(self).__qualname__}"
+        return f"{self._labkit_home}.{type(self).__qualname__}"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note where the class comes from, as an engine cannot know it."""
+        e = super().__new__(cls)
+        e._labkit_home = _home(cls)
+        return e
 
     def configure(self, params: dict[str, Any]) -> None:
         """Take the parameters of a point; called by :meth:`set`."""
@@ -280,7 +288,7 @@ def identity(e: epyc.Experiment) -> str:
     if isinstance(e, Experiment):
         # of the class: an attribute of the experiment's own may have that name
         return type(e).identity(e)
-    name = f"{type(e).__module__}.{type(e).__qualname__}"
+    name = f"{_home(type(e))}.{type(e).__qualname__}"
     return name + _inside(e) if isinstance(e, epyc.ExperimentCombinator) else name
 
 
@@ -298,6 +306,17 @@ def _experiments_inside(e: epyc.Experiment) -> Iterator[Experiment]:
         e = e.experiment()
         if isinstance(e, Experiment):
             yield e
+
+
+def _home(cls: type) -> str:
+    """Return the module of a class; that of a script is its file, as if it were imported."""
+    if cls.__module__ != "__main__":
+        return cls.__module__
+    script = sys.modules["__main__"]
+    spec, file = getattr(script, "__spec__", None), getattr(script, "__file__", None)
+    if spec is not None:  # python -m
+        return str(spec.name)
+    return Path(file).stem if file else "__main__"
 
 
 def declared(e: epyc.Experiment | type) -> dict[str, Parameter]:

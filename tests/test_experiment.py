@@ -740,3 +740,37 @@ def test_an_experiment_may_have_attributes_of_any_name():
     e = Own().set({"a": 1})
     assert e.run()["results"] == {"rng": "mine", "kept": "mine, too"}
     assert identity(e).endswith("Own")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["walks.py"], ["-m", "walks"], ["-c", "import walks; walks.main()"]]
+)
+def test_a_script_is_the_same_experiment_however_it_is_started(tmp_path, arguments):
+    (tmp_path / "walks.py").write_text(
+        "import cloudpickle, labkit\n"
+        "from labkit.experiment import identity\n"
+        "class Walk(labkit.Experiment):\n"
+        "    def do(self, params):\n"
+        "        return {'drawn': self.rng.random()}\n"
+        "def main():\n"
+        "    e = Walk().set({'a': 1})\n"
+        "    print(identity(e), e.run()['results']['drawn'])\n"
+        "    print(identity(labkit.RepeatedExperiment(e, 2)))\n"
+        "    travelled = cloudpickle.loads(cloudpickle.dumps(e))\n"
+        "    assert travelled.run()['results'] == e.run()['results']\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    first, second = ended.stdout.splitlines()
+    walk, drawn = first.split()
+    assert walk == "walks.Walk"
+    assert "(walks.Walk@1)" in second
+
+    class Walk(Experiment):
+        def identity(self):
+            return "walks.Walk"
+
+    assert Walk().set({"a": 1}).rng.random() == float(drawn)

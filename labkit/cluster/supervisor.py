@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 __all__ = ["main"]
 
 #: How often children are looked after, in seconds.
@@ -74,6 +76,7 @@ class Supervisor:
         """Serve until standard input closes or a signal comes; return the exit status."""
         for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(name, _leave)
+        _adopt_orphans()
         try:
             self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
             while not self._is_asked_to_stop():
@@ -118,34 +121,36 @@ class Supervisor:
             )
 
     def _stop(self) -> None:
-        children = [*self._engines, *([self._controller] if self._controller else [])]
-        for child in children:
-            _signal_group(child, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_S
-        for child in children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(max(0.0, deadline - time.monotonic()))
-        for child in children:
-            # its own children may be there when it has gone
-            _signal_group(child, signal.SIGKILL)
-            child.wait()
+        # engines have nannies, and the controller has schedulers, in sessions of their own
+        everybody = psutil.Process().children(recursive=True)
+        for process in everybody:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(everybody, timeout=_GRACE_S)
+        for process in {*everybody, *psutil.Process().children(recursive=True)}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(everybody)
 
 
 def _leave(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
-def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
+def _prctl(option: int, value: int) -> None:
+    """Set an attribute of this process, where there is prctl(2)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(option, value)
 
 
-def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """Return what has Linux signal a child when this process is killed; elsewhere None."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(1, int(number))  # 1 is PR_SET_PDEATHSIG, prctl(2)
+def _adopt_orphans() -> None:
+    """Become the parent of descendants whose own has died, so that none is lost sight of."""
+    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def _die_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """Return what has a child signalled when this process is killed."""
+    return lambda: _prctl(1, int(number))  # PR_SET_PDEATHSIG
 
 
 def main() -> int:

@@ -135,11 +135,16 @@ class ChunkedLab(Lab):
 
     def _open_spool(self) -> None:
         folder = self._spool_folder()
-        if folder is None or self._probe is not None:
+        if folder is None or (self._probe is not None and self._probe.exists()):
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._probe = folder / f"{uuid.uuid4().hex}.probe"
         self._probe.touch()
+
+    def close(self) -> None:
+        """Let go of the spools, and close the notebook."""
+        self._close_spool()
+        super().close()
 
     def _close_spool(self) -> None:
         """Remove the spools, unless outcomes may still come into them."""

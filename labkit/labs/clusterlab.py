@@ -131,7 +131,8 @@ timeout, cluster_id
             ALIVE.add(self._cluster_name())
         else:
             self._client = self._connect_elsewhere()
-        self._client[:].use_cloudpickle()
+        if self._client.ids:
+            self._client[:].use_cloudpickle()
         self.activate()
 
     def _connect_elsewhere(self) -> ipyparallel.Client:
@@ -149,7 +150,7 @@ timeout, cluster_id
             )
             start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
             raise ClusterStartError(
-                f"no cluster answers at {where}: {str(e).splitlines()[0]} "
+                f"no cluster answers at {where}: {str(e).splitlines()[0].rstrip('.')}. "
                 f"Start one by: ipcluster start{start}; "
                 "or let the lab start one on this machine: ClusterLab(n=4)"
             ) from e
@@ -172,7 +173,7 @@ timeout, cluster_id
         self.connect()
 
     def close(self) -> None:
-        """Let go of the cluster, and stop it if it is the lab's own.
+        """Let go of the cluster, and stop it if it is the lab's own; close the notebook.
 
         What an own cluster has not finished is missing then; what another cluster has
         not finished stays pending, and the next lab takes it.
@@ -188,7 +189,7 @@ timeout, cluster_id
         self._outstanding.clear()
         self._noted.clear()
         self._leftovers = None
-        self._close_spool()
+        super().close()
 
     def recreate(self) -> tuple[str, dict[str, Any]]:
         """Return the class and arguments that make such a lab again."""
@@ -371,7 +372,6 @@ timeout, cluster_id
         notebook = self.notebook()
         total = notebook.numberOfAllPendingResults()
         if total:
-            self._open_spool()
             self.updateResults()
         try:
             self._work_off(self._is_all_here, total, timeout)

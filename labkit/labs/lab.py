@@ -33,6 +33,7 @@ from labkit.provenance import of_process
 
 if TYPE_CHECKING:
     from labkit.designs import Design
+    from labkit.notebook import ResultSet
 
 __all__ = ["Lab"]
 
@@ -80,6 +81,7 @@ class Lab(epyc.Lab):
             FactorialDesign() if design is None else design,
         )
         self._is_draining = False
+        self._warned: set[tuple[Any, ...]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +94,10 @@ class Lab(epyc.Lab):
     def notebook(self) -> LabNotebook:
         """Return the notebook."""
         return self._notebook
+
+    def close(self) -> None:
+        """Close the notebook: it is free for another writer, and can be used again."""
+        self.notebook().close()
 
     # ---------- parameters ----------
 
@@ -170,14 +176,29 @@ class Lab(epyc.Lab):
         rs = self.notebook().current()
         sweep = plan(self.experiments(e), only, rs)
         for group in sweep.groups:
-            _warn_if_changed(group.facts, rs.source_digests)
+            self._warn_if_changed(group.facts, rs)
+        sweep.groups = [group for group in sweep.groups if group.points]
         _note_declarations(e, rs)
         return sweep
+
+    def _warn_if_changed(self, facts: dict[str, Any], rs: ResultSet) -> None:
+        """Warn, once, when outcomes of the same version come from another source."""
+        described = (facts[f"labkit.{k}"] for k in ("experiment", "experiment_version", "source"))
+        name, version, source = mark = tuple(described)
+        known = rs.source_digests(name, version)
+        if source and known and source not in known and mark not in self._warned:
+            self._warned.add(mark)
+            warnings.warn(
+                f"the source of {name} is not that of the earlier outcomes of version "
+                f"{version!r}: if it computes something else now, give the class another version",
+                SourceChangedWarning,
+                stacklevel=4,
+            )
 
     def _settle(self) -> None:
         """Take what has arrived, and find out what is pending in vain: its cluster has ended."""
         if self.notebook().anyPending():
-            Leftovers(self.notebook(), "", set())
+            Leftovers(self.notebook(), "", set()).tidy()
 
     def missing(self, e: epyc.Experiment) -> list[dict[str, Any]]:
         """Return the points without a successful outcome in the current result set.
@@ -280,20 +301,6 @@ class Lab(epyc.Lab):
             self.notebook().resultSet(tag).finish()
             self.notebook().commit()
         return bool(created)
-
-
-def _warn_if_changed(facts: dict[str, Any], known_digests: Callable[[str, Any], set[str]]) -> None:
-    name, version, source = (
-        facts[f"labkit.{k}"] for k in ("experiment", "experiment_version", "source")
-    )
-    known = known_digests(name, version)
-    if source and known and source not in known:
-        warnings.warn(
-            f"the source of {name} is not that of the earlier outcomes of version {version!r}: "
-            "if it computes something else now, give the class another version",
-            SourceChangedWarning,
-            stacklevel=4,
-        )
 
 
 def _note_declarations(e: epyc.Experiment, rs: Any) -> None:

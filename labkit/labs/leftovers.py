@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ class Leftovers:
     def _take_over(self, cluster: str) -> None:
         self._collect_spools()
         self._drop(self._notebook.unsentResults(), "was never sent")
+        elsewhere = 0
         for chunk in self._notebook.outstandingChunks():
             if chunk.name in self._mine:
                 continue
@@ -64,7 +66,15 @@ class Leftovers:
             elif chunk.cluster.startswith(OWN) and chunk.cluster not in ALIVE:
                 self._drop(chunk.jobs(), "was on a cluster that has ended")
             else:
-                logger.warning("%d points are pending on another cluster", chunk.stop - chunk.first)
+                elsewhere += chunk.stop - chunk.first
+        if elsewhere:
+            logger.warning("%d points are pending on another cluster", elsewhere)
+
+    def tidy(self) -> None:
+        """Remove the spools, if nothing is pending that may still come into them."""
+        folder = self._notebook.spoolFolder()
+        if folder is not None and not self._notebook.anyPending():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _collect_spools(self) -> None:
         folder = self._notebook.spoolFolder()

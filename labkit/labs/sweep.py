@@ -42,7 +42,7 @@ class Sweep:
     name: str
     """Unique; part of each job's identifier."""
     groups: list[Group]
-    """The points, by experiment: nearly always there is one."""
+    """The points by experiment, also of one that none is chosen of: nearly always there is one."""
 
     def __len__(self) -> int:
         return sum(len(g.points) for g in self.groups)
@@ -82,14 +82,13 @@ def plan(
     wanted = _wanted(only, rs)
     seen: set[str] = set()
     for e, parameters in pairs:
-        if id(e) not in names:
+        if id(e) not in groups:
+            groups[id(e)] = Group(e, provenance.of_experiment(e), 0)
             names[id(e)] = identity(e), _version(e)
         key = point.key(*names[id(e)], parameters)
         if only != "all" and (key in seen or not wanted(key)):
             continue
         seen.add(key)
-        if id(e) not in groups:
-            groups[id(e)] = Group(e, provenance.of_experiment(e), 0)
         groups[id(e)].points.append((key, parameters))
     first = 0
     for group in groups.values():

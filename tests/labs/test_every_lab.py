@@ -129,6 +129,32 @@ def test_a_changed_source_is_said_once(lab):
         run(lab, Changed())
 
 
+def test_a_changed_source_is_said_when_nothing_is_missing(lab):
+    run(lab, Square())
+
+    class Changed(Square):
+        def identity(self):
+            return identity(Square())
+
+        def do(self, params):
+            return {"area": -1}
+
+    with pytest.warns(SourceChangedWarning):
+        lab.runExperiment(Changed(), only="missing")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lab.runExperiment(Changed(), only="missing")
+    assert lab.notebook().numberOfResults() == 6
+
+
+def test_closing_a_lab_gives_its_notebook_free_and_leaves_nothing_but_it(lab, tmp_path):
+    lab["megabytes"] = [1]
+    run(lab, Arrays())
+    lab.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lab.db", "lab.h5"]
+    assert lab.notebook().numberOfResults() == 1
+
+
 def test_each_run_tells_where_it_comes_from(lab):
     run(lab, Square())
     for rc in lab.results():
