@@ -313,6 +313,9 @@ def _home(cls: type) -> str:
     if cls.__module__ != "__main__":
         return cls.__module__
     script = sys.modules["__main__"]
+    if not hasattr(script, cls.__qualname__.partition(".")[0]):
+        # not the script's own: code that something executes in this name
+        return "__main__"
     spec, file = getattr(script, "__spec__", None), getattr(script, "__file__", None)
     if spec is not None:  # python -m
         return str(spec.name)
