@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import SeriesError
 from labkit.experiment import Experiment
-from labkit.parameter import Parameter
 from labkit.matrixprofile.joins import selfjoin
 from labkit.matrixprofile.patterns import discords, motifs
 from labkit.matrixprofile.recordings import recording
 from labkit.matrixprofile.series import as_series
+from labkit.parameter import Parameter
 
 __all__ = ["Discords"]
 

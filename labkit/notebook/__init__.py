@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from labkit.notebook.epychdf5 import HDF5LabNotebook
+from labkit.notebook.epycjson import JSONLabNotebook
 from labkit.notebook.labnotebook import LabNotebook
 from labkit.notebook.resultset import ResultSet
 from labkit.notebook.sqlnotebook import SQLiteLabNotebook
 
-__all__ = ["LabNotebook", "ResultSet", "SQLiteLabNotebook"]
+__all__ = [
+    "HDF5LabNotebook",
+    "JSONLabNotebook",
+    "LabNotebook",
+    "ResultSet",
+    "SQLiteLabNotebook",
+]

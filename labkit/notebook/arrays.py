@@ -14,15 +14,16 @@ else in ``walks.h5``.
 
 from __future__ import annotations
 
-import json
+import glob
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
-from labkit.errors import NotebookFormatError
+from labkit.errors import NotebookError, NotebookFormatError
+from labkit.notebook.slabs import Slab, SlabWriter, component, number_of
 
 if TYPE_CHECKING:
     import h5py
@@ -32,62 +33,25 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrayReader", "ArrayStore", "SlabWriter"]
 
+logger = logging.getLogger(__name__)
+
 #: A file of this size or more is not copied any more, but linked.
 LARGE_BYTES = 64 * 2**20
 
 #: A dataset of at most this size is read as a whole when one of its arrays is wanted.
 WHOLE_BYTES = 32 * 2**20
 
-#: The dtypes that HDF5 has of its own; others are kept as bytes with their description.
-_NATIVE = frozenset("?bhilqBHILQefdFD")
+#: A reader keeps at most this much of one transaction's datasets.
+CACHE_BYTES = 8 * WHOLE_BYTES
 
+#: A reader keeps at most this many files open.
+OPEN_FILES = 32
 
-class SlabWriter:
-    """Gathers the arrays of one transaction: those of one name, dtype and shape form a dataset.
+#: The attribute by which a file is known as one of these.
+_MARK = "labkit.arrays"
 
-    Parameters
-    ----------
-    allot : callable
-        Gives the number of the file that will hold them; asked when there is an array.
-    table : str
-        The result set's table: the first part of the datasets' paths.
-    """
-
-    def __init__(self, allot: Callable[[], int], table: str) -> None:
-        self._allot = allot
-        self.number = -1
-        self._table = quote(table, safe="")
-        self._slabs: dict[tuple[str, str, tuple[int, ...]], tuple[str, list[Array]]] = {}
-
-    def put(self, name: str, array: Array) -> str:
-        """Keep an array until the file is written; return its reference."""
-        if self.number < 0:
-            self.number = self._allot()
-        slab = (name, array.dtype.str if array.dtype.names is None else str(array.dtype), array.shape)
-        if slab not in self._slabs:
-            path = f"{self._table}/{quote(name, safe='')}/{self.number:06d}.{len(self._slabs)}"
-            self._slabs[slab] = (path, [])
-        path, arrays = self._slabs[slab]
-        # the caller may change its array after this call
-        arrays.append(array.copy())
-        return f"{path}[{len(arrays) - 1}]"
-
-    def __bool__(self) -> bool:
-        return bool(self._slabs)
-
-    def write(self, file: h5py.File) -> None:
-        """Write all datasets."""
-        import numpy as np
-
-        for path, arrays in self._slabs.values():
-            dtype, shape = arrays[0].dtype, arrays[0].shape
-            if dtype.char in _NATIVE:
-                file.create_dataset(path, data=np.stack(arrays))
-                continue
-            raw = np.stack([np.frombuffer(a.tobytes(), dtype=np.uint8) for a in arrays])
-            dataset = file.create_dataset(path, data=raw)
-            dataset.attrs["dtype"] = json.dumps(np.lib.format.dtype_to_descr(dtype))
-            dataset.attrs["shape"] = shape
+#: What HDF5 raises for a file that it cannot read.
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError)
 
 
 class ArrayStore:
@@ -95,87 +59,156 @@ class ArrayStore:
 
     Parameters
     ----------
-    database : Path
-        The notebook's SQLite file; the arrays lie beside it.
+    folder : Path
+        Where they lie: beside the notebook's SQLite file.
+    stem : str
+        What their names begin with.
     """
 
-    def __init__(self, database: Path) -> None:
-        self.path = database.with_suffix(".h5")
-        if self.path == database:
-            self.path = database.with_name(database.name + ".arrays.h5")
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._folder = folder
+        self._stem = stem
+        self._pattern = f"{glob.escape(stem)}-{'[0-9]' * 6}*.h5"
+        self.path = folder / f"{stem}.h5"
 
-    def _numbered(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.stem}-{number:06d}.h5")
+    def numbered(self, number: int) -> Path:
+        """Return the file of a single transaction."""
+        return self._folder / f"{self._stem}-{number:06d}.h5"
 
-    def numbered_files(self) -> list[Path]:
-        """Return the files of single transactions, oldest first."""
-        pattern = f"{_glob_escape(self.path.stem)}-{'[0-9]' * 6}*.h5"
-        return sorted(self.path.parent.glob(pattern))
+    def numbered_files(self) -> dict[int, Path]:
+        """Return the files of single transactions by their numbers, oldest first."""
+        found = self._folder.glob(self._pattern)
+        numbers = [(f.stem.removeprefix(f"{self._stem}-"), f) for f in found]
+        return dict(sorted((int(digits), f) for digits, f in numbers if digits.isdigit()))
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{glob.escape(self._stem)}.part*.h5"))
+
+    def files(self) -> list[Path]:
+        """Return all files that there are, unfinished ones included."""
+        main = [f for f in (self.path, _unfinished(self.path)) if f.exists()]
+        return [*main, *self._parts(), *self.numbered_files().values(), *self._unfinished()]
+
+    def _unfinished(self) -> list[Path]:
+        return list(self._folder.glob(f"{self._pattern}.unfinished"))
 
     def write(self, slabs: SlabWriter) -> None:
-        """Complete the file of a transaction, before its rows commit."""
-        _complete(self._numbered(slabs.number), slabs.write)
+        """Complete the file of a transaction, before its rows commit.
 
-    def file_of(self, number: int) -> Path:
-        """Return the file in which the arrays of a transaction are now."""
-        own = self._numbered(number)
-        return own if own.exists() else self.path
+        Raises
+        ------
+        NotebookError
+            When it cannot be written: a full disk, say.
+        """
+        path = self.numbered(slabs.number)
+        try:
+            _complete(path, slabs.write)
+        except OSError as e:
+            raise NotebookError(f"the arrays cannot be written to {path}: {e}") from e
 
     def reader(self) -> ArrayReader:
         """Return a reader; use it in ``with``."""
         return ArrayReader(self)
 
-    def fold(self, tables: Iterable[str]) -> None:
-        """Fold the small files into one, and drop the arrays of other tables than these.
+    def fold(self, tables: Mapping[str, int], next_number: int) -> None:
+        """Fold the small files into one, and drop the arrays that no result set has.
+
+        Nobody writes the notebook meanwhile; it may be read.
 
         Parameters
         ----------
-        tables : iterable of str
-            The tables that the notebook still has.
+        tables : mapping of str to int
+            The notebook's tables, and the number of the first file that can be theirs:
+            earlier ones were those of a deleted result set of the same name.
+        next_number : int
+            Files of this number and later ones belong to transactions that were never
+            completed.
         """
-        files = self.numbered_files()
+        files = self._completed(next_number)
+        live = {component(table): first for table, first in tables.items()}
         small = [f for f in files if f.stat().st_size < LARGE_BYTES]
-        if not small:
-            return
-        kept = {quote(t, safe="") for t in tables}
-        sealed = self._seal()
-        folded = [] if sealed or not self.path.exists() else [self.path]
         large = [f for f in files if f not in small]
+        if not small and self._is_folded(large, live):
+            return
+        if self.path.exists() and not _is_ours(self.path):
+            raise NotebookFormatError(
+                f"{self.path} is damaged, or not a file of this notebook: move it away, so that "
+                "the arrays can be folded into a new one"
+            )
+        sealed = self._seal()
+        # newer files first: each path is taken once
+        sources = [(f, _copy) for f in small] + [(f, _link) for f in large]
+        if sealed is not None:
+            sources.append((sealed, _link))
+        elif self.path.exists():
+            sources.append((self.path, _copy))
+        kept: set[Path] = set()
 
         def fill(target: h5py.File) -> None:
-            for source in [*folded, *small]:
-                _copy(source, target, kept)
-            for source in [*large, *([sealed] if sealed else [])]:
-                _link(source, target, kept)
+            for source, take in sources:
+                if _takes(take, source, target, live):
+                    continue
+                if source in (self.path, sealed):
+                    raise NotebookFormatError(f"{source} is damaged: its arrays cannot be folded")
+                kept.add(source)
+            kept.update(self._folder / name for name in _link_targets(target))
 
         _complete(self.path, fill)
-        for source in small:
+        for source in {*files, *self._parts()} - kept:
             source.unlink()
+
+    def _completed(self, next_number: int) -> list[Path]:
+        """Return the files of completed transactions, and delete the others."""
+        files = self.numbered_files()
+        left_over = [files.pop(number) for number in list(files) if number >= next_number]
+        for file in [*left_over, *self._unfinished()]:
+            file.unlink()
+        return list(files.values())
+
+    def _is_folded(self, large: Sequence[Path], live: Mapping[str, int]) -> bool:
+        """Test whether the main file links these, and holds nothing else than what is live."""
+        import h5py
+
+        if not _is_ours(self.path):
+            return not large
+        with h5py.File(self.path, "r", locking=False) as file:
+            live_ones = sum(1 for _ in _live(file, live))
+            return live_ones == sum(1 for _ in _slabs(file)) and _link_targets(file).issuperset(
+                f.name for f in large
+            )
 
     def _seal(self) -> Path | None:
         """Give a large main file a name of its own, so that it is never copied again."""
         if not self.path.exists() or self.path.stat().st_size < LARGE_BYTES:
             return None
-        count = len(list(self.path.parent.glob(f"{_glob_escape(self.path.stem)}.part*.h5")))
-        sealed = self.path.with_name(f"{self.path.stem}.part{count:03d}.h5")
-        os.link(self.path, sealed)
+        taken = set(self._parts())
+        names = (self._folder / f"{self._stem}.part{n:03d}.h5" for n in range(len(taken) + 1))
+        sealed = next(name for name in names if name not in taken)
+        try:
+            os.link(self.path, sealed)
+        except OSError:  # a file system without links
+            return None
         return sealed
+
+    def is_left_over(self) -> bool:
+        """Test whether all files that there are were written for a notebook of labkit."""
+        return all(_is_ours(file) for file in self.files() if file.suffix == ".h5")
 
     def delete(self) -> None:
         """Delete all files."""
-        parts = self.path.parent.glob(f"{_glob_escape(self.path.stem)}.part*.h5")
-        for file in [self.path, *self.numbered_files(), *parts]:
-            file.unlink(missing_ok=True)
+        for file in self.files():
+            file.unlink()
 
 
 class ArrayReader:
-    """Reads arrays by reference, and keeps files and the last dataset open meanwhile."""
+    """Reads arrays by reference, and keeps some files and datasets open meanwhile."""
 
     def __init__(self, store: ArrayStore) -> None:
         self._store = store
         self._files: dict[Path, h5py.File] = {}
-        self._dataset = ""
-        self._whole: Array | None = None
+        self._number = -1
+        self._slabs: dict[str, Slab] = {}
+        self._cached_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -183,9 +216,9 @@ class ArrayReader:
     def __exit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        self._slabs.clear()
+        while self._files:
+            self._close(next(iter(self._files)))
 
     def get(self, reference: str) -> Array:
         """Return the array of this reference.
@@ -198,68 +231,65 @@ class ArrayReader:
         path, _, index = reference.removesuffix("]").partition("[")
         try:
             return self._read(path, int(index))
-        except (OSError, KeyError, ValueError, IndexError) as e:
-            number = int(path.rpartition("/")[2].partition(".")[0])
-            raise NotebookFormatError(
-                f"array {reference} cannot be read from {self._store.file_of(number)}: {e}"
-            ) from e
+        except (*_DAMAGED, IndexError) as e:
+            own = self._store.numbered(number_of(path))
+            file = own if own.exists() else self._store.path
+            raise NotebookFormatError(f"array {reference} cannot be read from {file}: {e}") from e
 
     def _read(self, path: str, index: int) -> Array:
-        import numpy as np
+        if number_of(path) != self._number:
+            # rows come in the order of their transactions
+            self._number = number_of(path)
+            self._slabs.clear()
+            self._cached_bytes = 0
+        if path not in self._slabs:
+            self._slabs[path] = self._load(path)
+        return self._slabs[path].get(index)
 
-        if path != self._dataset:
-            dataset = self._open(path)[path]
-            self._whole = _decode(dataset) if dataset.nbytes <= WHOLE_BYTES else None
-            self._dataset = path
-        if self._whole is not None:
-            return np.array(self._whole[index])
-        return _decode(self._open(path)[path], index)
+    def _load(self, path: str) -> Slab:
+        dataset = self._find(path)
+        if dataset.nbytes > WHOLE_BYTES or self._cached_bytes > CACHE_BYTES:
+            return Slab(dataset, dataset.attrs)
+        self._cached_bytes += dataset.nbytes
+        return Slab(dataset[...], dataset.attrs)
 
-    def _open(self, path: str) -> h5py.File:
+    def _find(self, path: str) -> h5py.Dataset:
+        own, main = self._store.numbered(number_of(path)), self._store.path
+        try:
+            return self._file(own)[path]
+        except FileNotFoundError:
+            pass
+        if main in self._files and path not in self._files[main]:
+            # folded since main was opened
+            self._close(main)
+        return self._file(main)[path]
+
+    def _file(self, path: Path) -> h5py.File:
         import h5py
 
-        number = int(path.rpartition("/")[2].partition(".")[0])
-        file = self._store.file_of(number)
-        if file not in self._files:
-            try:
-                self._files[file] = h5py.File(file, "r", locking=False)
-            except FileNotFoundError:
-                # folded away by the writer since we looked
-                file = self._store.path
-                self._files.setdefault(file, h5py.File(file, "r", locking=False))
-        return self._files[file]
+        if path not in self._files:
+            opened = h5py.File(path, "r", locking=False)
+            if len(self._files) >= OPEN_FILES:
+                self._close(next(iter(self._files)))
+            self._files[path] = opened
+        return self._files[path]
+
+    def _close(self, path: Path) -> None:
+        self._files.pop(path).close()
 
 
-def _decode(dataset: h5py.Dataset, index: int | None = None) -> Array:
-    """Return all arrays of a dataset, along the first axis, or one of them."""
-    import numpy as np
-
-    raw = dataset[()] if index is None else dataset[index]
-    if "dtype" not in dataset.attrs:
-        return np.asarray(raw)
-    dtype = np.lib.format.descr_to_dtype(_descr(json.loads(dataset.attrs["dtype"])))
-    shape = tuple(int(n) for n in dataset.attrs["shape"])
-    lead = (len(dataset),) if index is None else ()
-    return np.frombuffer(raw.tobytes(), dtype=dtype).reshape(lead + shape).copy()
-
-
-def _descr(parsed: Any) -> Any:
-    """Give JSON's lists back the tuples of which a dtype's description is made."""
-    if not isinstance(parsed, list):
-        return parsed
-    return [
-        (tuple(f[0]) if isinstance(f[0], list) else f[0], _descr(f[1]), *(tuple(s) for s in f[2:]))
-        for f in parsed
-    ]
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + ".unfinished")
 
 
 def _complete(path: Path, fill: Callable[[h5py.File], None]) -> None:
     """Make a file appear under its name with its whole content, or not at all."""
     import h5py
 
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = _unfinished(path)
     try:
         with h5py.File(unfinished, "w", locking=False) as file:
+            file.attrs[_MARK] = path.name
             fill(file)
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
@@ -273,39 +303,75 @@ def _complete(path: Path, fill: Callable[[h5py.File], None]) -> None:
         os.close(directory)
 
 
-def _datasets(file: h5py.File, tables: set[str]) -> Iterator[tuple[str, Any]]:
-    """Yield path and link of each dataset of these tables."""
-    for table in tables.intersection(file):
+def _is_ours(path: Path) -> bool:
+    """Test whether there is a file that was written here, and can be read."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _MARK in file.attrs
+    except _DAMAGED:
+        return False
+
+
+def _slabs(file: h5py.File) -> Iterator[tuple[str, str]]:
+    """Yield the first part of the path of each dataset, and the path."""
+    for table in file:
         for name in file[table]:
             for slab in file[table][name]:
-                path = f"{table}/{name}/{slab}"
-                yield path, file.get(path, getlink=True)
+                yield table, f"{table}/{name}/{slab}"
 
 
-def _copy(source: Path, target: h5py.File, tables: set[str]) -> None:
+def _live(file: h5py.File, tables: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
+    """Yield path and link of each dataset that belongs to one of these tables."""
+    for table, path in _slabs(file):
+        if table in tables and number_of(path) >= tables[table]:
+            yield path, file.get(path, getlink=True)
+
+
+def _takes(
+    take: Callable[[h5py.File, h5py.File, Mapping[str, int]], None],
+    source: Path,
+    target: h5py.File,
+    tables: Mapping[str, int],
+) -> bool:
+    """Take a file into another one; return False when it is damaged."""
     import h5py
 
-    with h5py.File(source, "r", locking=False) as file:
-        for path, link in _datasets(file, tables):
-            if path in target:
-                continue
-            if isinstance(link, h5py.ExternalLink):
-                target[path] = link
-            else:
-                file.copy(path, target.require_group(path.rpartition("/")[0]))
+    try:
+        with h5py.File(source, "r", locking=False) as file:
+            take(file, target, tables)
+    except _DAMAGED:
+        logger.warning("%s is damaged: some of its arrays cannot be read", source, exc_info=True)
+        return False
+    return True
 
 
-def _link(source: Path, target: h5py.File, tables: set[str]) -> None:
+def _copy(source: h5py.File, target: h5py.File, tables: Mapping[str, int]) -> None:
     import h5py
 
-    with h5py.File(source, "r", locking=False) as file:
-        for path, link in _datasets(file, tables):
-            if path not in target:
-                direct = isinstance(link, h5py.ExternalLink)
-                target[path] = link if direct else h5py.ExternalLink(source.name, f"/{path}")
+    for path, link in _live(source, tables):
+        if target.get(path, getlink=True) is not None:
+            continue
+        if isinstance(link, h5py.ExternalLink):
+            target[path] = link
+        else:
+            source.copy(path, target.require_group(path.rpartition("/")[0]))
 
 
-def _glob_escape(text: str) -> str:
-    import glob
+def _link(source: h5py.File, target: h5py.File, tables: Mapping[str, int]) -> None:
+    import h5py
 
-    return glob.escape(text)
+    name = Path(source.filename).name
+    for path, link in _live(source, tables):
+        if target.get(path, getlink=True) is None:
+            direct = isinstance(link, h5py.ExternalLink)
+            target[path] = link if direct else h5py.ExternalLink(name, f"/{path}")
+
+
+def _link_targets(file: h5py.File) -> set[str]:
+    """Return the names of the files that hold what this one links."""
+    import h5py
+
+    links = (file.get(path, getlink=True) for _, path in _slabs(file))
+    return {link.filename for link in links if isinstance(link, h5py.ExternalLink)}

@@ -11,7 +11,7 @@ from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["frame", "missing", "series", "shared"]
+__all__ = ["frame", "missing", "numbers", "objects", "series", "shared"]
 
 #: Beyond this a double does not hold each integer.
 _EXACT_IN_FLOAT = 2**53
@@ -46,7 +46,8 @@ def series(
         for i, value in (exact or {}).items():
             numbers[i] = value
         return pd.Series(numbers)
-    return _TYPED[kind](cells)
+    column: pd.Series[Any] = _TYPED[kind](cells)
+    return column
 
 
 def _are_floats(exact: Mapping[int, Any], cells: Sequence[Any]) -> bool:
@@ -58,15 +59,26 @@ def _are_floats(exact: Mapping[int, Any], cells: Sequence[Any]) -> bool:
     )
 
 
+def numbers(values: Sequence[int | float | None]) -> pd.Series[Any]:
+    """Return whole numbers and others, as they are: where no dtype has them all, as objects."""
+    import numpy as np
+    import pandas as pd
+
+    whole = [v for v in values if type(v) is int]
+    if len(whole) == len(values) and all(-(2**63) <= v < 2**63 for v in whole):
+        return pd.Series(np.array(whole, dtype=np.int64))
+    if any(abs(v) > _EXACT_IN_FLOAT for v in whole):
+        return objects(values)
+    return pd.Series(np.array(values, dtype=np.float64))
+
+
 def _integers(cells: Sequence[int | None]) -> pd.Series[Any]:
     import numpy as np
     import pandas as pd
 
-    if None not in cells:
-        return pd.Series(np.array(cells, dtype=np.int64))
-    if any(abs(v) > _EXACT_IN_FLOAT for v in cells if v is not None):
-        return objects(cells)
-    return pd.Series(np.array(cells, dtype=np.float64))
+    if None in cells:
+        return numbers(cells)
+    return pd.Series(np.array(cells, dtype=np.int64))
 
 
 def _booleans(cells: Sequence[Any]) -> pd.Series[Any]:
@@ -90,7 +102,8 @@ def _moments(cells: Sequence[str | None]) -> pd.Series[Any]:
     import pandas as pd
 
     try:
-        return pd.Series(pd.to_datetime(list(cells), format="ISO8601"))
+        texts: list[Any] = list(cells)
+        return pd.Series(pd.to_datetime(texts, format="ISO8601"))
     except ValueError:  # mixed time zones
         return objects([None if v is None else datetime.fromisoformat(v) for v in cells])
 
@@ -122,7 +135,7 @@ def missing(length: int) -> pd.Series[Any]:
 
 
 def shared(numbers: Sequence[int | None], facts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the metadata that many runs share, as categories.
+    """Return the metadata that many runs share, text as categories.
 
     Parameters
     ----------
@@ -136,18 +149,23 @@ def shared(numbers: Sequence[int | None], facts: Mapping[int, Mapping[str, Any]]
 
     used = sorted({n for n in numbers if n is not None})
     position = {n: i for i, n in enumerate(used)}
-    rows = np.array([-1 if n is None else position[n] for n in numbers], dtype=np.intp)
-    columns = {}
+    # the last value stands for a row without facts
+    rows = np.array([len(used) if n is None else position[n] for n in numbers], dtype=np.intp)
+    columns: dict[str, Any] = {}
     for name in sorted({name for n in used for name in facts[n]}):
-        values = [facts[n].get(name) for n in used]
-        categories = list(dict.fromkeys(v for v in values if v is not None))
-        codes = np.array([categories.index(v) if v is not None else -1 for v in values] + [-1])
-        columns[name] = pd.Series(pd.Categorical.from_codes(codes[rows], categories=categories))
+        values = [*(facts[n].get(name) for n in used), None]
+        if {type(v) for v in values} <= {str, type(None)}:
+            categories = list(dict.fromkeys(v for v in values if v is not None))
+            codes = np.array([-1 if v is None else categories.index(v) for v in values])
+            column = pd.Categorical.from_codes(codes[rows], categories=pd.Index(categories))
+            columns[name] = pd.Series(column)
+        else:
+            columns[name] = objects(objects(values).to_numpy()[rows])
     return columns
 
 
-def frame(found: Mapping[tuple[str, str], Any], length: int) -> pd.DataFrame:
-    """Return the table: parameters, results, metadata, each part by name.
+def frame(found: Mapping[tuple[str, str], Any], index: Sequence[int]) -> pd.DataFrame:
+    """Return the table of these rows: parameters, results, metadata, each part by name.
 
     Where a parameter and a result share a name, the column holds the result.
     """
@@ -155,11 +173,12 @@ def frame(found: Mapping[tuple[str, str], Any], length: int) -> pd.DataFrame:
 
     found = dict(found)
     for name in Experiment.StandardMetadata:
-        found.setdefault((METADATA, name), missing(length))
+        found.setdefault((METADATA, name), missing(len(index)))
     columns: dict[str, Any] = {}
     for part in (PARAMETERS, METADATA, RESULTS):
         columns |= {name: s for (p, name), s in found.items() if p == part}
     order = dict.fromkeys(
         name for part in PARTS for p, name in sorted(found, key=lambda k: k[1]) if p == part
     )
-    return pd.DataFrame({name: columns[name] for name in order}, index=pd.RangeIndex(length))
+    table = pd.DataFrame({name: columns[name] for name in order}, index=pd.RangeIndex(len(index)))
+    return table if isinstance(index, range) else table.set_axis(list(index))

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from labkit.experiment import Experiment
 from labkit.notebook.labnotebook import LabNotebook
 from labkit.notebook.readable import plain_text
-from labkit.notebook.resultset import METADATA, PARAMETERS, PARTS, RESULTS, Outcome, ResultSet
+from labkit.notebook.resultset import ResultSet
+from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS, Outcome
 
-__all__ = ["NotebookContent", "ResultSetContent", "content_of", "names_for_epyc"]
+__all__ = [
+    "NotebookContent",
+    "ResultSetContent",
+    "content_of",
+    "names_for_epyc",
+    "names_of",
+    "unique_names",
+    "without_missing",
+]
 
 
 @dataclass(slots=True)
@@ -30,6 +40,8 @@ class ResultSetContent:
     """Flat results dicts; a name that is not there, or None, is a missing value."""
     pending: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Jobs to their points."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Jobs to the keys of their points, where these are known."""
 
 
 @dataclass(slots=True)
@@ -44,6 +56,8 @@ class NotebookContent:
     """Whether it is finished."""
     result_sets: dict[str, ResultSetContent] = field(default_factory=dict)
     """Tags to result sets."""
+    logs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Runs to the key of their point, and what they printed."""
 
 
 def content_of(notebook: LabNotebook, tags: Iterable[str] | None = None) -> NotebookContent:
@@ -74,6 +88,7 @@ def content_of(notebook: LabNotebook, tags: Iterable[str] | None = None) -> Note
         current=current if current in chosen else chosen[0],
         locked=notebook.isLocked(),
         result_sets={tag: _page(notebook.resultSet(tag)) for tag in chosen},
+        logs=dict(getattr(notebook, "_logs", {})),
     )
 
 
@@ -87,6 +102,7 @@ def _page(rs: ResultSet) -> ResultSetContent:
         # a result set in memory has them as they were added; one in SQL reads them
         outcomes=[_with_text(outcome) for outcome in rs._outcomes or rs.results()],
         pending={job: rs.pendingResultParameters(job) for job in rs.pendingResults()},
+        keys=dict(rs._waiting_keys),
     )
 
 
@@ -99,22 +115,85 @@ def _with_text(outcome: Outcome) -> Outcome:
 
 
 def names_for_epyc(page: ResultSetContent) -> dict[str, list[str]]:
-    """Return the names that epyc can hold: each once, results first, and readable.
+    """Return the names that epyc can hold: each once, and readable.
 
-    epyc has one column a name, so of a parameter and a result of one name it gets the
-    result, and it has each of its own metadata in every result set.
+    epyc has one column a name. Its own metadata are in each result set that has
+    outcomes; of a parameter and a result of one name, it gets the result.
     """
-    taken: set[str] = set()
+    own = sorted(Experiment.StandardMetadata)
+    taken = set(own)
     names: dict[str, list[str]] = {}
-    own = page.names.get(METADATA, [])
-    if page.outcomes:
-        own = sorted({*own, *Experiment.StandardMetadata})
     for part in (RESULTS, PARAMETERS, METADATA):
-        known = own if part == METADATA else sorted(page.names.get(part, []))
-        names[part] = [n for n in known if n not in taken and _is_epycs(n)]
+        known = sorted(page.names.get(part, []))
+        names[part] = [name for name in known if name not in taken and _is_epycs(name)]
         taken.update(names[part])
+    if page.outcomes:
+        names[METADATA] = sorted({*names[METADATA], *own})
     return names
 
 
 def _is_epycs(name: str) -> bool:
     return name not in ("", ResultSet.JOBID) and plain_text(name) == name
+
+
+def unique_names(tags: Iterable[str], shown: Callable[[str], str]) -> dict[str, str]:
+    """Return how each tag is shown, no two alike.
+
+    Examples
+    --------
+    >>> unique_names(["a", "A", "b"], str.upper)
+    {'a': 'A%', 'A': 'A', 'b': 'B'}
+    """
+    tags = list(tags)
+    names: dict[str, str] = {}
+    for tag in tags:
+        name = shown(tag)
+        while name in names.values() or (name != tag and name in tags):
+            name += "%"
+        names[tag] = name
+    return names
+
+
+def without_missing(outcome: Outcome) -> Outcome:
+    """Return an outcome as epyc wrote it, less what stands for missing values; times as times.
+
+    epyc fills its own metadata with empty text where there is none.
+
+    Examples
+    --------
+    >>> read = {"epyc.experiment.exception": "", "epyc.experiment.status": True}
+    >>> without_missing({"parameters": {"a": None}, "metadata": read, "results": {}})
+    {'parameters': {}, 'results': {}, 'metadata': {'epyc.experiment.status': True}}
+    """
+    found: Outcome = {
+        part: {name: value for name, value in outcome[part].items() if value is not None}
+        for part in PARTS
+    }
+    metadata = found[METADATA]
+    for name in Experiment.StandardMetadata.intersection(metadata):
+        if metadata[name] == "" or metadata[name] != metadata[name]:
+            del metadata[name]
+    for name in (Experiment.START_TIME, Experiment.END_TIME):
+        if isinstance(metadata.get(name), str):
+            metadata[name] = _moment(metadata[name])
+    return found
+
+
+def _moment(written: str) -> datetime | str:
+    try:
+        return datetime.fromisoformat(written)
+    except ValueError:
+        return written
+
+
+def names_of(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
+    """Return the names of parameters, results and metadata that outcomes have.
+
+    Examples
+    --------
+    >>> names_of([{"parameters": {"b": 1, "a": 2}, "results": {}, "metadata": {}}])
+    {'parameters': ['a', 'b'], 'results': [], 'metadata': []}
+    """
+    shapes = {tuple((part, name) for part in PARTS for name in rc[part]) for rc in outcomes}
+    found = {column for shape in shapes for column in shape}
+    return {part: sorted(name for p, name in found if p == part) for part in PARTS}

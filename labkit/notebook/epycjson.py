@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,17 @@ from labkit.errors import (
 )
 from labkit.experiment import Experiment
 from labkit.notebook import epycjson1, exact
-from labkit.notebook.content import NotebookContent, ResultSetContent, names_for_epyc
+from labkit.notebook.content import (
+    NotebookContent,
+    ResultSetContent,
+    names_for_epyc,
+    names_of,
+    unique_names,
+    without_missing,
+)
 from labkit.notebook.filenotebook import FileLabNotebook
 from labkit.notebook.readable import plain_text, readable, text
-from labkit.notebook.resultset import METADATA, PARAMETERS, PARTS, RESULTS, Outcome, flatten
+from labkit.outcome import METADATA, PARAMETERS, RESULTS, Outcome, flatten
 
 __all__ = ["JSONLabNotebook", "read", "write"]
 
@@ -30,17 +36,11 @@ logger = logging.getLogger(__name__)
 #: The version of epyc's format that is written.
 VERSION = "2"
 
+#: NumPy's dtypes are smaller than this, and have no more dimensions; epyc's of text has this size.
+_DTYPE_BYTES, _DTYPE_DEPTH, _TEXT_BYTES = 2**31, 32, 1024
+
 #: What a result set's object holds beside attributes.
 _RESERVED = ("results", "pending-results", "description", "locked")
-
-#: Metadata that epyc fills with empty text where there is none.
-_EMPTY_IS_MISSING = (
-    Experiment.EXPERIMENT,
-    Experiment.START_TIME,
-    Experiment.END_TIME,
-    Experiment.EXCEPTION,
-    Experiment.TRACEBACK,
-)
 
 
 class JSONLabNotebook(FileLabNotebook, epyc.JSONLabNotebook):  # type: ignore[misc]
@@ -79,10 +79,10 @@ class JSONLabNotebook(FileLabNotebook, epyc.JSONLabNotebook):  # type: ignore[mi
     >>> nb.close(); folder.cleanup()
     """
 
-    def _read(self, path: Path) -> NotebookContent:
+    def _read_file(self, path: Path) -> NotebookContent:
         return read(path)
 
-    def _write(self, path: Path, content: NotebookContent) -> None:
+    def _write_file(self, path: Path, content: NotebookContent) -> None:
         write(path, content)
 
 
@@ -91,25 +91,40 @@ class JSONLabNotebook(FileLabNotebook, epyc.JSONLabNotebook):  # type: ignore[mi
 
 def write(path: Path, content: NotebookContent) -> None:
     """Write a notebook as epyc's JSON, version 2."""
-    pages = {tag: _visible(page) for tag, page in content.result_sets.items()}
-    lost = {
-        tag: found
-        for tag, page in content.result_sets.items()
-        if (found := exact.difference(page, _page(pages[tag])))
-    }
+    shown = unique_names(content.result_sets, plain_text)
+    pages = {shown[tag]: _visible(page) for tag, page in content.result_sets.items()}
     about = {
         "creator": "Created by labkit",
         "version": VERSION,
-        "description": content.description,
-        "current": content.current,
+        "description": plain_text(content.description),
+        "current": shown[content.current],
         "locked": content.locked,
     }
+    ours = _ours(content, shown, pages)
     with path.open("w", encoding="ascii") as file:
-        file.writelines(_lines(about, pages, lost))
+        file.writelines(_lines(about, pages, ours))
+
+
+def _ours(
+    content: NotebookContent, shown: Mapping[str, str], pages: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what epyc cannot hold of a notebook."""
+    lost = {
+        shown[tag]: exact.difference(page, _page(pages[shown[tag]]))
+        for tag, page in content.result_sets.items()
+    }
+    odd = [content.description] * (content.description != plain_text(content.description))
+    found = {
+        "exact": {tag: inside for tag, inside in lost.items() if inside},
+        "tags": {name: exact.tagged("", tag) for tag, name in shown.items() if name != tag},
+        "description": exact.tagged("", odd),
+        "logs": exact.tagged("", content.logs),
+    }
+    return {what: inside for what, inside in found.items() if inside}
 
 
 def _lines(
-    about: Mapping[str, Any], pages: Mapping[str, Mapping[str, Any]], lost: Mapping[str, Any]
+    about: Mapping[str, Any], pages: Mapping[str, Mapping[str, Any]], ours: Mapping[str, Any]
 ) -> Iterator[str]:
     """Yield the document with one outcome a line: json writes fast only without indenting."""
     yield "{\n"
@@ -125,22 +140,27 @@ def _lines(
             yield (",\n" if row else "\n") + json.dumps(outcome)
         yield "\n]}"
     yield "\n}"
-    if lost:
-        yield f',\n"labkit": {json.dumps({"exact": lost})}'
+    if ours:
+        yield f',\n"labkit": {json.dumps(ours)}'
     yield "\n}\n"
 
 
 def _visible(page: ResultSetContent) -> dict[str, Any]:
     """Return a result set as epyc writes it, of values that epyc can hold."""
     names = names_for_epyc(page)
-    attributes = {k: readable(v) for k, v in page.attributes.items() if k not in _RESERVED}
+    attributes = {
+        k: readable(v)
+        for k, v in page.attributes.items()
+        if k not in _RESERVED and plain_text(k) == k
+    }
     return {
         **attributes,
-        "description": page.description,
+        "description": plain_text(page.description),
         "locked": page.locked,
         "pending-results": {
-            job: {name: _visible_value(point.get(name, "")) for name in names[PARAMETERS]}
+            job: {name: _visible_value(point.get(name)) for name in names[PARAMETERS]}
             for job, point in page.pending.items()
+            if plain_text(job) == job
         },
         "results": [_visible_outcome(outcome, names) for outcome in page.outcomes],
     }
@@ -158,19 +178,24 @@ def _visible_outcome(outcome: Outcome, names: Mapping[str, list[str]]) -> Outcom
 
 
 def _visible_value(value: Any) -> Any:
-    if type(value) is str:
-        return plain_text(value)
-    if value is None:
-        return ""
-    plain = readable(value)
-    return plain if _is_epycs(plain) else text(value)
+    plain = "" if value is None else readable(value)
+    return plain if 0 <= _dtype_bytes(plain) < _DTYPE_BYTES else text(value)
 
 
-def _is_epycs(plain: Any) -> bool:
-    """Test whether epyc finds a type for this value: of a list it looks at the first element."""
+def _dtype_bytes(plain: Any, depth: int = 0) -> int:
+    """Return the size of the dtype that epyc finds for a value, negative if it finds none.
+
+    Of a list it looks at the first element.
+    """
+    if isinstance(plain, list) and plain:
+        inside = _dtype_bytes(plain[0], depth + 1)
+        # it has no dtype for a list of empty lists, either
+        return len(plain) * inside if inside and depth < _DTYPE_DEPTH else -1
     if isinstance(plain, list):
-        return not plain or _is_epycs(plain[0])
-    return plain is not None and not isinstance(plain, dict)
+        return 0
+    if plain is None or isinstance(plain, dict):
+        return -1
+    return _TEXT_BYTES if isinstance(plain, str) else 8
 
 
 # ---------- reading ----------
@@ -218,40 +243,25 @@ def _notebook(document: Mapping[str, Any]) -> NotebookContent:
         locked=bool(document["locked"]),
         result_sets={tag: _page(page) for tag, page in document["resultsets"].items()},
     )
-    for tag, lost in document.get("labkit", {}).get("exact", {}).items():
+    ours = document.get("labkit", {})
+    for tag, lost in ours.get("exact", {}).items():
         exact.restore(content.result_sets[tag], lost)
+    content.logs = exact.untagged(ours.get("logs", {}))
+    for description in exact.untagged(ours.get("description", [])):
+        content.description = description
+    tags = {name: exact.untagged(tag) for name, tag in ours.get("tags", {}).items()}
+    content.result_sets = {tags.get(n, n): page for n, page in content.result_sets.items()}
+    content.current = tags.get(content.current, content.current)
     return content
 
 
 def _page(page: Mapping[str, Any]) -> ResultSetContent:
-    outcomes = [_outcome(rc) for rc in flatten(list(page["results"]))]
-    pending = {job: dict(point) for job, point in page.get("pending-results", {}).items()}
+    outcomes = [without_missing(rc) for rc in flatten(list(page["results"]))]
     return ResultSetContent(
         description=page["description"],
         locked=bool(page["locked"]),
         attributes={k: v for k, v in page.items() if k not in _RESERVED},
-        names={part: sorted({name for rc in outcomes for name in rc[part]}) for part in PARTS},
+        names=names_of(outcomes),
         outcomes=outcomes,
-        pending=pending,
+        pending={job: dict(point) for job, point in page.get("pending-results", {}).items()},
     )
-
-
-def _outcome(rc: Outcome) -> Outcome:
-    outcome: Outcome = {
-        part: {name: value for name, value in rc[part].items() if value is not None} for part in PARTS
-    }
-    metadata = outcome[METADATA]
-    for name in _EMPTY_IS_MISSING:
-        if metadata.get(name) == "":
-            del metadata[name]
-    for name in (Experiment.START_TIME, Experiment.END_TIME):
-        if isinstance(metadata.get(name), str):
-            metadata[name] = _moment(metadata[name])
-    return outcome
-
-
-def _moment(written: str) -> datetime | str:
-    try:
-        return datetime.fromisoformat(written)
-    except ValueError:
-        return written

@@ -10,13 +10,17 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 import epyc
 
-from labkit.notebook.content import NotebookContent, ResultSetContent
-from labkit.notebook.resultset import METADATA, PARAMETERS, PARTS, RESULTS, Outcome, flatten
+from labkit.notebook.content import (
+    NotebookContent,
+    ResultSetContent,
+    names_of,
+    without_missing,
+)
+from labkit.outcome import METADATA, PARAMETERS, RESULTS, Outcome, flatten
 
 __all__ = ["notebook"]
 
@@ -50,29 +54,21 @@ def notebook(document: Mapping[str, Any]) -> NotebookContent:
     texts = _names_of_text(found)
     pending = {str(job): _point(key, texts) for job, key in document["pending"].items()}
     description = document["description"] or "A notebook"
+    page = ResultSetContent(description, names=names_of(found), outcomes=found, pending=pending)
     parameters = {name for point in pending.values() for name in point}
-    page = ResultSetContent(
-        description=description,
-        names={part: sorted({name for rc in found for name in rc[part]}) for part in PARTS},
-        outcomes=found,
-        pending=pending,
-    )
-    page.names[PARAMETERS] = sorted({*page.names[PARAMETERS], *parameters})
+    page.names[PARAMETERS] = sorted(parameters.union(page.names[PARAMETERS]))
     tag = epyc.LabNotebook.DEFAULT_RESULTSET
     return NotebookContent(description=description, current=tag, result_sets={tag: page})
 
 
 def _without_null(entry: dict[str, Any]) -> dict[str, Any]:
-    """A failed outcome has null for results."""
+    """Give a failed outcome, which has null for results, none."""
     return {**entry, RESULTS: entry[RESULTS] or {}}
 
 
 def _outcome(rc: Outcome) -> Outcome:
-    metadata = {_prefixed(name): value for name, value in rc[METADATA].items() if value is not None}
-    for name in (epyc.Experiment.START_TIME, epyc.Experiment.END_TIME):
-        if isinstance(metadata.get(name), str):
-            metadata[name] = datetime.fromisoformat(metadata[name])
-    return {PARAMETERS: dict(rc[PARAMETERS]), METADATA: metadata, RESULTS: dict(rc[RESULTS])}
+    metadata = {_prefixed(name): value for name, value in rc[METADATA].items()}
+    return without_missing({**rc, METADATA: metadata})
 
 
 def _prefixed(name: str) -> str:

@@ -14,18 +14,20 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from labkit.experiment import Experiment
 from labkit.notebook import values
 from labkit.notebook.content import ResultSetContent
-from labkit.notebook.resultset import PARTS, Outcome
+from labkit.outcome import PARTS, Outcome
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["InlineArrays", "difference", "restore", "same"]
+__all__ = ["InlineArrays", "difference", "restore", "same", "tagged", "untagged"]
 
 
 class InlineArrays:
@@ -44,7 +46,8 @@ class InlineArrays:
         import numpy as np
 
         buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
+        # of a version that has any field name; NumPy would warn where it takes it itself
+        np.lib.format.write_array(buffer, array, version=(3, 0), allow_pickle=False)
         return base64.b64encode(buffer.getvalue()).decode()
 
     def get(self, reference: str) -> Array:
@@ -72,20 +75,28 @@ def same(value: Any, plain: Any) -> bool:
     if isinstance(value, list):
         return len(value) == len(plain) and all(map(same, value, plain))
     if isinstance(value, dict):
-        return value.keys() == plain.keys() and all(same(v, plain[k]) for k, v in value.items())
+        return same(list(value), list(plain)) and same([*value.values()], [*plain.values()])
     if hasattr(value, "tobytes"):
         return _is_same_array(value, plain)
     if isinstance(value, complex):
         return same(value.real, plain.real) and same(value.imag, plain.imag)
-    return bool(value == plain) or (isinstance(value, float) and value != value and plain != plain)
+    if isinstance(value, float):
+        # zero has a sign, and NaN equals nothing
+        return repr(value) == repr(plain)
+    if isinstance(value, datetime):
+        return (value, value.tzinfo, value.fold) == (plain, plain.tzinfo, plain.fold)
+    return bool(value == plain)
 
 
 def _python_value(value: Any) -> Any:
     import numpy as np
 
-    if isinstance(value, np.generic) and value.dtype.kind in "biufcUS":
-        return value.item()
-    return value
+    if isinstance(value, str):
+        # item() would drop a NUL at the end
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    return value.item() if isinstance(value, np.generic) and value.dtype.kind in "biufc" else value
 
 
 def _is_same_array(value: Array, plain: Array) -> bool:
@@ -117,28 +128,29 @@ def difference(page: ResultSetContent, plain: ResultSetContent) -> dict[str, Any
     dict
         Empty when nothing is lost.
     """
-    lost: dict[str, Any] = {}
-    columns = [column for part, name in _names(page, plain) for column in _lost(page, plain, part, name)]
-    attributes = {
-        k: _tagged(k, v)
+    columns = [_lost(page, plain, part, name) for part, name in _names(page, plain)]
+    attributes = [
+        [tagged("", k), tagged(k, v)]
         for k, v in page.attributes.items()
         if k not in plain.attributes or not same(v, plain.attributes[k])
-    }
-    pending = {
-        job: _tagged("parameters", point)
+    ]
+    pending = [
+        [tagged("", job), tagged("parameters", point)]
         for job, point in page.pending.items()
         if not same(point, plain.pending.get(job))
-    }
-    names = {part: sorted({*page.names.get(part, ())} - {*plain.names.get(part, ())}) for part in PARTS}
-    found = {
-        "columns": columns,
+    ]
+    # epyc's own metadata are in each result set anyway
+    known = {p: {*plain.names.get(p, ()), *Experiment.StandardMetadata} for p in PARTS}
+    names = {p: sorted({*page.names.get(p, ())} - known[p]) for p in PARTS}
+    found: dict[str, Any] = {
+        "columns": [column for column in columns if column],
         "attributes": attributes,
         "pending": pending,
-        "names": {part: some for part, some in names.items() if some},
-        "description": [page.description] if page.description != plain.description else [],
+        "keys": page.keys,
+        "names": {part: tagged("", some) for part, some in names.items() if some},
+        "description": tagged("", [page.description] * (page.description != plain.description)),
     }
-    lost.update({what: inside for what, inside in found.items() if inside})
-    return lost
+    return {what: inside for what, inside in found.items() if inside}
 
 
 def _names(*pages: ResultSetContent) -> list[tuple[str, str]]:
@@ -150,10 +162,8 @@ def _names(*pages: ResultSetContent) -> list[tuple[str, str]]:
     return list(found)
 
 
-def _lost(
-    page: ResultSetContent, plain: ResultSetContent, part: str, name: str
-) -> list[list[Any]]:
-    """Return at most one entry: part, name, rows, forms, other rows, their values."""
+def _lost(page: ResultSetContent, plain: ResultSetContent, part: str, name: str) -> list[Any]:
+    """Return part, name, rows, their forms, other rows, and their values; empty for none."""
     given, read = _column(page.outcomes, part, name), _column(plain.outcomes, part, name)
     if _all_same(given, read):
         return []
@@ -171,7 +181,8 @@ def _lost(
             forms.append(form)
     if not formed and not exact:
         return []
-    return [[part, name, formed, forms, exact, _tagged(name, [given[row] for row in exact])]]
+    values_there = tagged(name, [given[row] for row in exact])
+    return [part, tagged("", name), formed, forms, exact, values_there]
 
 
 def _column(outcomes: Sequence[Outcome], part: str, name: str) -> list[Any]:
@@ -188,28 +199,41 @@ def restore(plain: ResultSetContent, lost: Mapping[str, Any]) -> None:
     lost : mapping
         What :func:`difference` returned.
     """
-    for part, name, formed, forms, exact, tagged in lost.get("columns", ()):
+    for part, shown, formed, forms, exact, kept in lost.get("columns", ()):
+        name = untagged(shown)
         for row, form in zip(formed, forms, strict=True):
             of = plain.outcomes[row][part]
             of[name] = _formed(of[name], form)
-        for row, value in zip(exact, _untagged(tagged), strict=True):
+        for row, value in zip(exact, untagged(kept), strict=True):
             plain.outcomes[row][part][name] = value
-    for k, tagged in lost.get("attributes", {}).items():
-        plain.attributes[k] = _untagged(tagged)
-    for job, tagged in lost.get("pending", {}).items():
-        plain.pending[job] = _untagged(tagged)
+    plain.attributes |= {untagged(k): untagged(v) for k, v in lost.get("attributes", ())}
+    plain.pending |= {untagged(job): untagged(point) for job, point in lost.get("pending", ())}
+    plain.keys = lost.get("keys", {})
     for part, names in lost.get("names", {}).items():
-        plain.names[part] = sorted({*plain.names.get(part, ()), *names})
-    for description in lost.get("description", ()):
+        plain.names[part] = sorted({*plain.names.get(part, ()), *untagged(names)})
+    for description in untagged(lost.get("description", [])):
         plain.description = description
 
 
-def _tagged(name: str, value: Any) -> Any:
+def tagged(name: str, value: Any) -> Any:
+    """Return JSON from which :func:`untagged` makes an equal value.
+
+    Raises
+    ------
+    UnstorableValueError
+        When there is none; it names ``name``.
+
+    Examples
+    --------
+    >>> tagged("z", 1j), untagged(tagged("z", 1j))
+    ({'!complex': ['0.0', '1.0']}, 1j)
+    """
     return json.loads(values.dumps(name, value, InlineArrays()))
 
 
-def _untagged(tagged: Any) -> Any:
-    return values.loads(json.dumps(tagged), InlineArrays())
+def untagged(value: Any) -> Any:
+    """Return the value of which :func:`tagged` made this."""
+    return value if type(value) is str else values.loads(json.dumps(value), InlineArrays())
 
 
 # ---------- forms: how an array or a list is made of what epyc can hold ----------

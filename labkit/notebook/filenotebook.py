@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import epyc
 
-from labkit.errors import NotebookError, UnstorableValueError
+from labkit.errors import (
+    NotebookError,
+    NotebookFormatError,
+    UnknownNotebookError,
+    UnstorableValueError,
+)
 from labkit.notebook import values
 from labkit.notebook.atomic import replacing
 from labkit.notebook.content import NotebookContent, ResultSetContent, content_of
 from labkit.notebook.labnotebook import LabNotebook
 from labkit.notebook.lock import WriterLock
-from labkit.notebook.resultset import METADATA, PARTS, Outcome, ResultSet, check
+from labkit.notebook.resultset import ResultSet, check_single
+from labkit.outcome import METADATA, PARTS, Outcome, flatten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +48,13 @@ def _assert_storable(name: Any, value: Any) -> None:
         values.encode(name, value, _Nowhere())
 
 
+def _assert_all_storable(outcome: Outcome) -> None:
+    for part in PARTS:
+        for name, value in outcome[part].items():
+            if part != METADATA or not isinstance(value, BaseException):
+                _assert_storable(name, value)
+
+
 class FileResultSet(ResultSet):
     """A result set in memory that takes only what its notebook's file can give back."""
 
@@ -54,11 +67,14 @@ class FileResultSet(ResultSet):
         for job, point in page.pending.items():
             super().addSinglePendingResult(dict.fromkeys(self.parameterNames()) | point, job)
         self._waiting = dict(page.pending)
+        self._waiting_keys = dict(page.keys)
         self._description = page.description
         self._attributes = dict(page.attributes)
         self._locked = page.locked
 
-    def addResults(self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None) -> None:
+    def addResults(
+        self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None
+    ) -> None:
         """Add outcomes, all or none.
 
         Raises
@@ -69,11 +85,7 @@ class FileResultSet(ResultSet):
         """
         self.assertUnlocked()
         for outcome in outcomes:
-            check(outcome)
-            for part in PARTS:
-                for name, value in outcome[part].items():
-                    if part != METADATA or not isinstance(value, BaseException):
-                        _assert_storable(name, value)
+            _assert_all_storable(check_single(outcome))
         super().addResults(outcomes, runs)
 
     def addSinglePendingResult(self, params: dict[str, Any], jobid: str) -> None:
@@ -88,6 +100,10 @@ class FileResultSet(ResultSet):
         for name, value in params.items():
             _assert_storable(name, value)
         super().addSinglePendingResult(params, jobid)
+
+    def _forget(self, jobids: Sequence[str]) -> None:
+        super()._forget(jobids)
+        self.dirty()
 
     def setAttribute(self, k: str, v: Any) -> None:
         """Set an attribute: anything that can be a result.
@@ -121,14 +137,14 @@ class FileLabNotebook(LabNotebook):
         self, name: str | os.PathLike[str], create: bool = False, description: str | None = None
     ) -> None:
         # not the next constructor: epyc's reads and writes the file in its own way
-        epyc.LabNotebook.__init__(self, os.fspath(name), description)
+        about = "A notebook" if description is None else description
+        epyc.LabNotebook.__init__(self, os.fspath(name), about)
+        self._logs = {}
         self._path = Path(name)
         self._writer = WriterLock(self._path)
         self._finalizer = weakref.finalize(self, self._writer.release)
         self._is_read_only = False
-        self._stamp: tuple[int, ...] | None = None
-        is_new = not self._path.exists() or self._path.stat().st_size == 0
-        content = None if is_new else self._read(self._path)
+        content = self._loaded()
         self._stamp = self._stamp_now()
         if content is None or create:
             self._save()
@@ -140,12 +156,22 @@ class FileLabNotebook(LabNotebook):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name()}: {', '.join(self.resultSets())}>"
 
+    def _loaded(self) -> NotebookContent | None:
+        """Return what the file holds; None when there is none, or an empty one."""
+        if self._path.is_dir():
+            raise NotebookFormatError(f"{self._path} is a folder; give the name of a file")
+        if not self._path.parent.is_dir():
+            raise UnknownNotebookError(f"{self._path}: there is no folder {self._path.parent}")
+        if not self._path.exists() or self._path.stat().st_size == 0:
+            return None
+        return self._read_file(self._path)
+
     @abstractmethod
-    def _read(self, path: Path) -> NotebookContent:
+    def _read_file(self, path: Path) -> NotebookContent:
         """Return what a file holds, which is not empty."""
 
     @abstractmethod
-    def _write(self, path: Path, content: NotebookContent) -> None:
+    def _write_file(self, path: Path, content: NotebookContent) -> None:
         """Write a new file."""
 
     # ---------- the file ----------
@@ -215,7 +241,7 @@ class FileLabNotebook(LabNotebook):
         self._begin_writing()
         content = content_of(self)
         with replacing(self._path) as unfinished:
-            self._write(unfinished, content)
+            self._write_file(unfinished, content)
         self._settle()
 
     def _take(self, content: NotebookContent) -> None:
@@ -227,8 +253,16 @@ class FileLabNotebook(LabNotebook):
             rs.fill(page)
         known = content.current in self._resultSets
         self.select(content.current if known else self.DEFAULT_RESULTSET)
+        self._logs = content.logs
         self._locked = content.locked
         self._settle()
+
+    def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
+        """Add the outcomes of runs and resolve what was pending as them, all or none."""
+        for _, outcome in runs:
+            for single in flatten(outcome):
+                _assert_all_storable(single)
+        super().recordRuns(runs, tag)
 
     # ---------- changes ----------
 
@@ -245,7 +279,8 @@ class FileLabNotebook(LabNotebook):
         return now.st_ino, now.st_mtime_ns, now.st_size
 
     def _state(self) -> tuple[Any, ...]:
-        return self.description(), self.currentTag(), self.isLocked(), tuple(self.resultSets())
+        tags = tuple(self.resultSets())
+        return self.description(), self.currentTag(), self.isLocked(), tags, len(self._logs)
 
     def _has_changed(self) -> bool:
         if self._state() != self._settled:

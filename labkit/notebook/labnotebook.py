@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import epyc
 
@@ -16,8 +16,8 @@ from labkit.errors import (
     UnknownResultSetError,
     suggestion,
 )
-from labkit.outcome import Outcome, flatten
 from labkit.notebook.resultset import ResultSet
+from labkit.outcome import Outcome, flatten
 from labkit.point import job_name
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class SentChunk(NamedTuple):
         return [job_name(self.sweep, i) for i in range(self.first, self.stop)]
 
 
-class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
+class LabNotebook(epyc.LabNotebook):
     """A notebook that lives as long as the process: result sets by their tags.
 
     Parameters
@@ -100,14 +100,19 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
             It names the tags that there are.
         """
         try:
-            return self._resultSets[tag]
+            found: Any = self._resultSets[tag]
         except KeyError:
             raise UnknownResultSetError(
                 f"no result set {tag} in notebook {self.name()}{suggestion(tag, self.resultSets())}"
             ) from None
+        return cast(ResultSet, found)
 
     def _chosen(self, tag: str | None) -> ResultSet:
         return self._current if tag is None else self.resultSet(tag)
+
+    def current(self) -> ResultSet:
+        """Return the current result set."""
+        return self._current
 
     def select(self, tag: str) -> ResultSet:
         """Make the result set of this tag the current one.
@@ -119,7 +124,7 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
         self._current = self.resultSet(tag)
         return self._current
 
-    def deleteResultSet(self, rs: str | ResultSet) -> None:
+    def deleteResultSet(self, rs: str | epyc.ResultSet) -> None:
         """Delete a result set, not the current nor the default one.
 
         Raises
@@ -130,7 +135,9 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
         tag = self.resultSetTag(rs) if isinstance(rs, epyc.ResultSet) else rs
         doomed = self.resultSet(tag)
         if doomed is self._current:
-            raise NotebookError(f"result set {tag} is the current one: select another before deleting it")
+            raise NotebookError(
+                f"result set {tag} is the current one: select another before deleting it"
+            )
         if tag == self.DEFAULT_RESULTSET:
             raise NotebookError("every notebook keeps its default result set: it cannot be deleted")
         self._drop(tag, doomed)
@@ -190,8 +197,10 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
         ResultsStructureException, UnstorableValueError
         LabNotebookLockedException, ResultSetLockedException
         """
+        rs = self._chosen(tag)
+        rs.assertUnlocked()
         self.assertUnlocked()
-        self._chosen(tag).addResults(list(flatten(results)))
+        rs.addResults(list(flatten(results)))
 
     def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
         """Add the outcomes of runs and resolve what was pending as them.
@@ -206,9 +215,10 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
             The result set of runs that were not pending; by default the current one.
         """
         self.assertUnlocked()
-        for job, outcome in runs:
-            rs = self._holding(job) or self._chosen(tag)
-            rs.addResults(list(flatten(outcome)))
+        for job, outcomes in [(job, list(flatten(outcome))) for job, outcome in runs]:
+            holder = self._holding(job)
+            rs = self._chosen(tag) if holder is None else holder
+            rs.addResults(outcomes)
             if job in rs.pendingResults():
                 rs.resolveSinglePendingResult(job)
 
@@ -361,7 +371,8 @@ class LabNotebook(epyc.LabNotebook):  # type: ignore[misc]
         outstanding = []
         for tag in self.resultSets():
             rs = self.resultSet(tag)
-            for name in [k for k in rs.keys() if k.startswith(self._CHUNK)]:
+            attributes = rs.keys()
+            for name in [k for k in attributes if k.startswith(self._CHUNK)]:
                 chunk = SentChunk(*json.loads(rs[name]))
                 if pending.intersection(chunk.jobs()):
                     outstanding.append(chunk)

@@ -14,8 +14,9 @@ import platform
 import threading
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
-from labkit.errors import NotebookInUseError
+from labkit.errors import NotebookError, NotebookInUseError
 
 __all__ = ["WriterLock"]
 
@@ -24,6 +25,7 @@ class WriterLock:
     """A process's right to write one notebook.
 
     Notebook objects of one process share it: the last that releases it gives it up.
+    A process that is forked from the holder does not have it.
 
     Parameters
     ----------
@@ -31,18 +33,23 @@ class WriterLock:
         The notebook's file.
     """
 
-    _held: dict[Path, tuple[int, int]] = {}
-    _guard = threading.Lock()
+    _held: ClassVar[dict[Path, tuple[int, int]]] = {}
+    _guard: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, database: Path) -> None:
         self._database = database.resolve()
         self._path = self._database.with_name(self._database.name + ".lock")
-        self._mine = False
+        self._holder = 0
 
     @property
     def held(self) -> bool:
         """Whether this object holds the lock."""
-        return self._mine
+        return self._holder == os.getpid()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other objects of this process hold it, too."""
+        return self.held and self._held[self._path][1] > 1
 
     def acquire(self) -> None:
         """Take the lock, if this object has not got it.
@@ -51,26 +58,34 @@ class WriterLock:
         ------
         NotebookInUseError
             When another process holds it: it names host, process and since when.
+        NotebookError
+            When the lock file cannot be written.
         """
-        if self._mine:
+        if self.held:
             return
         with self._guard:
             fd, count = self._held.get(self._path) or (self._lock(), 0)
             self._held[self._path] = (fd, count + 1)
-            self._mine = True
+            self._holder = os.getpid()
 
     def _lock(self) -> int:
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            fd = -1
             try:
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as e:
+                if self._is_current(fd):
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, json.dumps(_me()).encode(), 0)
+                    return fd
+            except BlockingIOError as e:
                 holder = _holder(fd)
                 os.close(fd)
                 raise NotebookInUseError(str(self._database), *holder) from e
-            if self._is_current(fd):
-                os.pwrite(fd, json.dumps(_me()).encode(), 0)
-                return fd
+            except OSError as e:
+                if fd >= 0:
+                    os.close(fd)
+                raise NotebookError(f"{self._path} cannot be written: {e.strerror}") from e
             # the last holder deleted the file after we had opened it
             os.close(fd)
 
@@ -82,10 +97,10 @@ class WriterLock:
 
     def release(self) -> None:
         """Give the lock up, if this object has it."""
-        if not self._mine:
+        if not self.held:
             return
         with self._guard:
-            self._mine = False
+            self._holder = 0
             fd, count = self._held[self._path]
             if count > 1:
                 self._held[self._path] = (fd, count - 1)
@@ -93,6 +108,17 @@ class WriterLock:
             del self._held[self._path]
             self._path.unlink(missing_ok=True)
             os.close(fd)
+
+    @classmethod
+    def _after_fork(cls) -> None:
+        """Let the child have no lock; closing its copies does not release the parent's."""
+        for fd, _ in cls._held.values():
+            os.close(fd)
+        cls._held = {}
+        cls._guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=WriterLock._after_fork)
 
 
 def _me() -> dict[str, str | int]:
@@ -104,6 +130,6 @@ def _holder(fd: int) -> tuple[str, int, str]:
     try:
         me = json.loads(os.pread(fd, 4096, 0))
         return me["host"], me["pid"], me["since"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         # the holder has not written its name yet
         return "an unknown host", 0, "a moment ago"

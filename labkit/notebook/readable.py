@@ -3,6 +3,7 @@
 What JSON has no word for gets the nearest form: an array is nested lists, a complex
 number the pair of its parts, a date its ISO text, bytes are base64, a data frame is its
 columns, and a missing value null. NaN and infinities stay, as Python's JSON writes them.
+Text is Unicode without NUL.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["plain_text", "readable", "text"]
 
-_PLAIN = frozenset({type(None), bool, int, float, str})
+_PLAIN = frozenset({type(None), bool, float})
+
+#: Python prints no decimals of longer numbers.
+_LONGEST_INT_BITS = 14_000
 
 
 def readable(value: Any) -> Any:
@@ -31,8 +35,12 @@ def readable(value: Any) -> Any:
     """
     if type(value) in _PLAIN:
         return value
+    if type(value) is str:
+        return plain_text(value)
+    if type(value) is int:
+        return value if value.bit_length() <= _LONGEST_INT_BITS else hex(value)
     if isinstance(value, Mapping):
-        return {str(k): readable(v) for k, v in value.items()}
+        return {plain_text(str(k)): readable(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [readable(v) for v in value]
     if isinstance(value, set | frozenset):
@@ -52,7 +60,7 @@ def _readable_rare(value: Any) -> Any:
     if isinstance(value, np.generic):
         return _readable_array(np.asarray(value))
     if isinstance(value, pd.DataFrame):
-        return {str(name): readable(list(value[name])) for name in value.columns}
+        return {plain_text(str(n)): readable(list(value[n])) for n in value.columns}
     if isinstance(value, pd.Series):
         return readable(list(value))
     if value is pd.NA:
@@ -63,10 +71,10 @@ def _readable_rare(value: Any) -> Any:
         return base64.b64encode(value).decode()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    for plain in (bool, int, float, str):
+    for plain in (int, float, str):
         if isinstance(value, plain):
-            return plain(value)
-    return str(value)
+            return readable(plain(value))
+    return plain_text(str(value))
 
 
 def _readable_array(array: np.ndarray[Any, Any]) -> Any:
@@ -82,7 +90,7 @@ def _readable_array(array: np.ndarray[Any, Any]) -> Any:
     if kind in "mM":
         return np.where(np.isnat(array), None, array.astype(str)).tolist()  # type: ignore[call-overload]
     plain = array.tolist()
-    return plain if kind in "biuU" else readable(plain)
+    return plain if kind in "biu" else readable(plain)
 
 
 def text(value: Any) -> str:

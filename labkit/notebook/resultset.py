@@ -8,25 +8,45 @@ from typing import TYPE_CHECKING, Any
 
 import epyc
 
+from labkit import point
 from labkit.errors import (
     CancelledException,
     NotebookError,
     PendingResultException,
     ResultSetLockedException,
+    ResultsStructureException,
+    UnhashableParameterError,
     UnknownParameterError,
     suggestion,
 )
 from labkit.experiment import Experiment
-from labkit.point import job_name
 from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, RESULTS, Outcome, check, failure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ResultSet", "digests", "matches"]
+__all__ = ["ResultSet", "check_single", "choices", "digests", "matches"]
 
 
-class ResultSet(epyc.ResultSet):  # type: ignore[misc]
+def check_single(outcome: Any) -> Outcome:
+    """Return the results dict, if it is one that holds no others.
+
+    One that failed may lack its results.
+
+    Raises
+    ------
+    ResultsStructureException
+        When it is not.
+    """
+    checked = check(outcome)
+    if RESULTS not in checked and not checked[METADATA].get(Experiment.STATUS, True):
+        return {**checked, RESULTS: {}}
+    if not isinstance(checked.get(RESULTS), dict):
+        raise ResultsStructureException(outcome)
+    return checked
+
+
+class ResultSet(epyc.ResultSet):
     """A named table of outcomes, as epyc's, with missing values as None and NaN.
 
     Examples
@@ -59,7 +79,7 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
     def assertUnlocked(self) -> None:
         """Raise :class:`ResultSetLockedException` if the result set is locked."""
         if self.isLocked():
-            raise ResultSetLockedException()
+            raise ResultSetLockedException
 
     # ---------- adding ----------
 
@@ -72,7 +92,9 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         """
         self.addResults([rc])
 
-    def addResults(self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None) -> None:
+    def addResults(
+        self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None
+    ) -> None:
         """Add outcomes, all or none.
 
         Parameters
@@ -83,9 +105,7 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
             The run that each comes from. A durable result set takes each run once.
         """
         self.assertUnlocked()
-        for outcome in outcomes:
-            check(outcome)
-        for outcome in outcomes:
+        for outcome in [check_single(outcome) for outcome in outcomes]:
             self._learn(outcome)
             self._outcomes.append({part: dict(outcome[part]) for part in PARTS})
         self.dirty()
@@ -139,8 +159,8 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         points : sequence of (key, parameters)
         """
         for number, (key, params) in enumerate(points):
-            self.addSinglePendingResult(params, job_name(sweep, number))
-            self._waiting_keys[job_name(sweep, number)] = key
+            self.addSinglePendingResult(params, point.job_name(sweep, number))
+            self._waiting_keys[point.job_name(sweep, number)] = key
 
     def pending_keys(self) -> set[str]:
         """Return the keys of the points that are pending."""
@@ -172,10 +192,11 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         if self.numberOfPendingResults() == 0:
             return []
         self._check_names(params)
+        wanted = choices(params)
         return [
             job
             for job in self.pendingResults()
-            if matches(self.pendingResultParameters(job), params)
+            if matches(self.pendingResultParameters(job), wanted)
         ]
 
     def resolveSinglePendingResult(self, jobid: str) -> None:
@@ -218,7 +239,7 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         complete: Outcome = Experiment.resultsdict()
         for part in (PARAMETERS, METADATA):
             complete[part] = {name: outcome[part].get(name) for name in self._names[part] or ()}
-        if outcome[METADATA].get(Experiment.STATUS):
+        if outcome[METADATA].get(Experiment.STATUS) in (None, True):
             complete[RESULTS] = {n: outcome[RESULTS].get(n) for n in self.resultNames()}
         return complete
 
@@ -227,7 +248,8 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         if self.numberOfResults() == 0:
             return []
         self._check_names(params)
-        return [rc for rc in self.results() if matches(rc[PARAMETERS], params)]
+        wanted = choices(params)
+        return [rc for rc in self.results() if matches(rc[PARAMETERS], wanted)]
 
     def dataframe(self, only_successful: bool = False) -> pd.DataFrame:
         """Return all outcomes as a table: parameters, results, metadata.
@@ -237,17 +259,20 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         """
         import pandas as pd
 
-        rows = self._outcomes
+        rows = dict(enumerate(self._outcomes))
         if only_successful:
-            rows = [rc for rc in rows if rc[METADATA].get(Experiment.STATUS)]
+            rows = {i: rc for i, rc in rows.items() if rc[METADATA].get(Experiment.STATUS)}
         columns: dict[str, list[Any]] = {}
         for part in (PARAMETERS, METADATA, RESULTS):
             for name in self._names[part] or ():
-                columns[name] = [rc[part].get(name) for rc in rows]
+                columns[name] = [rc[part].get(name) for rc in rows.values()]
         order = dict.fromkeys(n for part in PARTS for n in self._names[part] or ())
-        return pd.DataFrame({name: _series(columns[name]) for name in order})
+        frame = pd.DataFrame({name: _series(columns[name]) for name in order})
+        return frame.set_axis(list(rows)) if len(rows) < self.numberOfResults() else frame
 
-    def dataframeFor(self, params: Mapping[str, Any], only_successful: bool = False) -> pd.DataFrame:
+    def dataframeFor(
+        self, params: Mapping[str, Any], only_successful: bool = False
+    ) -> pd.DataFrame:
         """Return the outcomes at these parameters as a table; several values mean any of them.
 
         Raises
@@ -259,16 +284,23 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         if self.numberOfResults() == 0:
             return frame
         self._check_names(params)
-        for name, wanted in params.items():
-            frame = frame[[_is_any(value, wanted) for value in frame[name]]]
-        return frame
+        wanted = choices(params)
+        others = {*self.resultNames(), *self.metadataNames()}.intersection(wanted)
+        if not others:
+            points = zip(*(frame[name] for name in wanted), strict=True)
+            chosen = [matches(dict(zip(wanted, p, strict=True)), wanted) for p in points]
+            return frame[chosen] if wanted else frame
+        # the table's column of that name holds something else
+        rows = self.results()
+        if only_successful:
+            rows = [rc for rc in rows if rc[METADATA].get(Experiment.STATUS)]
+        return frame[[matches(rc[PARAMETERS], wanted) for rc in rows]]
 
     def _check_names(self, params: Iterable[str]) -> None:
         for name in params:
             if name not in self.parameterNames():
-                raise UnknownParameterError(
-                    f"no parameter {name} in this result set{suggestion(name, self.parameterNames())}"
-                )
+                known = suggestion(name, self.parameterNames())
+                raise UnknownParameterError(f"no parameter {name} in this result set{known}")
 
     def numberOfResults(self) -> int:
         """Return the number of outcomes, failed ones and repetitions included."""
@@ -280,16 +312,24 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         Raises
         ------
         UnknownParameterError
+        NotebookError
+            When they are lists, arrays or the like.
         """
         self._check_names([param])
-        return {rc[PARAMETERS].get(param) for rc in self.results()}
+        try:
+            return {rc[PARAMETERS].get(param) for rc in self.results()}
+        except TypeError as e:
+            raise NotebookError(
+                f"no set can hold the values of parameter {param} ({e}); "
+                "use parameterCombinations()"
+            ) from e
 
     def parameterCombinations(self) -> list[dict[str, Any]]:
         """Return the points at which there are outcomes, each once."""
         points: list[dict[str, Any]] = []
         seen: set[str] = set()
         for rc in self.results():
-            mark = repr(sorted(rc[PARAMETERS].items()))
+            mark = _mark(rc[PARAMETERS])
             if mark not in seen:
                 seen.add(mark)
                 points.append(rc[PARAMETERS])
@@ -312,9 +352,7 @@ class ResultSet(epyc.ResultSet):  # type: ignore[misc]
         return digests(facts, experiment, version)
 
 
-def digests(
-    facts: Iterable[Mapping[str, Any]], experiment: str, version: int | str
-) -> set[str]:
+def digests(facts: Iterable[Mapping[str, Any]], experiment: str, version: int | str) -> set[str]:
     """Return the source digests among metadata for this version of an experiment."""
     return {
         f["labkit.source"]
@@ -325,23 +363,71 @@ def digests(
     }
 
 
-def _is_any(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, str | bytes) or not isinstance(wanted, Iterable):
+def choices(params: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return, for each parameter that was asked for, the values that are meant.
+
+    Several values mean any of them; a list or an array can also be a value itself.
+
+    Examples
+    --------
+    >>> choices({"a": 1, "b": (2, 3), "c": "text"})
+    {'a': [1], 'b': [2, 3, (2, 3)], 'c': ['text']}
+    """
+    return {name: _choices(wanted) for name, wanted in params.items()}
+
+
+def _choices(wanted: Any) -> list[Any]:
+    if isinstance(wanted, str | bytes | dict):
+        return [wanted]
+    try:
+        listed = list(wanted)
+    except TypeError:
+        return [wanted]
+    return [*listed, wanted] if isinstance(wanted, Sequence) or hasattr(wanted, "shape") else listed
+
+
+def matches(point: Mapping[str, Any], wanted: Mapping[str, Sequence[Any]]) -> bool:
+    """Test whether a point has one of the wanted values in each parameter."""
+    return all(
+        any(_equals(point.get(name), value) for value in values) for name, values in wanted.items()
+    )
+
+
+def _equals(value: Any, wanted: Any) -> bool:
+    shape = getattr(value, "shape", ())
+    if shape != getattr(wanted, "shape", ()):
+        return False
+    if isinstance(value, _COLLECTIONS) != isinstance(wanted, _COLLECTIONS):
+        return False  # NumPy would compare a number with each element
+    if shape:
+        import numpy as np
+
+        return np.array_equal(value, wanted)
+    try:
         return bool(value == wanted)
-    return any(bool(value == w) for w in wanted)
+    except (TypeError, ValueError):  # pandas' NA is neither true nor false, nor is an array
+        return False
 
 
-def matches(point: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Test whether a point has these values; several values mean any of them."""
-    return all(_is_any(point.get(name), values) for name, values in wanted.items())
+_COLLECTIONS = (list, tuple, dict, set, frozenset)
+
+
+def _mark(parameters: Mapping[str, Any]) -> str:
+    """Return text that is the same for equal points only."""
+    try:
+        return point.key("", 0, parameters)
+    except UnhashableParameterError:
+        return repr(sorted(parameters.items()))
 
 
 def _series(values: list[Any]) -> pd.Series[Any]:
     """Return a column of the best dtype; arrays and lists in it stay whole."""
     from labkit.notebook import columnar
 
+    if {type(v) for v in values} - {type(None)} in ({int}, {float}, {int, float}):
+        return columnar.numbers(values)
     column = columnar.objects(values)
     try:
         return column.infer_objects()
-    except UnicodeEncodeError:  # half a surrogate pair, which Arrow's text cannot hold
+    except ValueError:  # half a surrogate pair, or dates in steps of 25 s: pandas has neither
         return column

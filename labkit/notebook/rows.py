@@ -13,9 +13,9 @@ from labkit.errors import NotebookError
 from labkit.experiment import Experiment
 from labkit.notebook import schema
 from labkit.notebook.database import next_slab
+from labkit.notebook.slabs import SlabWriter
+from labkit.notebook.values import KINDS, dumps, dumps_each, encode, fits, loads, native
 from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS, Outcome
-from labkit.notebook.arrays import SlabWriter
-from labkit.notebook.values import KINDS, dumps, encode, fits, loads, native
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,7 @@ __all__ = ["Column", "RowReader", "RowWriter", "columns_of"]
 
 #: SQLite's own limit; one more column would fail in the middle of a transaction.
 MAX_COLUMNS = 2000
+
 
 @dataclass(slots=True)
 class Column:
@@ -45,7 +46,9 @@ def columns_of(c: sa.Connection, result_set: int) -> dict[tuple[str, str], Colum
     """Return the columns of a result set by part and name."""
     t = schema.columns.c
     query = sa.select(t.part, t.name, t.column, t.kind).where(t.result_set == result_set)
-    return {(part, name): Column(part, name, col, kind) for part, name, col, kind in c.execute(query)}
+    return {
+        (part, name): Column(part, name, col, kind) for part, name, col, kind in c.execute(query)
+    }
 
 
 class RowWriter:
@@ -90,7 +93,7 @@ class RowWriter:
             self._arrays.write(self._slabs)
         names = [schema.RUN, schema.PROVENANCE, schema.EXACT]
         names += [col.column for col in self._columns.values() if col.kind != "null"]
-        quote = self._c.dialect.identifier_preparer.quote
+        quote = self._c.dialect.identifier_preparer.quote_identifier
         statement = (
             f"INSERT INTO {quote(self._table)} ({', '.join(map(quote, names))}) "
             f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({schema.RUN}) DO NOTHING"
@@ -137,19 +140,20 @@ class RowWriter:
 
     def _add(self, part: str, name: str, kind: str) -> Column:
         known = self._columns.get((part, name))
+        schema.checked(part.removesuffix("s"), name)
         taken = [schema.ID, schema.RUN, schema.PROVENANCE, schema.EXACT]
         taken += [col.column for col in self._columns.values()]
         if len(taken) >= MAX_COLUMNS and known is None:
             raise NotebookError(
-                f"result set {self._table} has {len(taken)} columns already, so that {name} finds no "
-                "place: return one dict or array instead of many results"
+                f"result set {self._table} has {len(taken)} columns already, so that {name} finds "
+                "no place: return one dict or array instead of many results"
             )
         column = known or Column(part, name, schema.column_name(part, name, taken), kind)
         column.kind = kind
         self._columns[part, name] = column
         self._register(column)
         if kind != "null":
-            quote = self._c.dialect.identifier_preparer.quote
+            quote = self._c.dialect.identifier_preparer.quote_identifier
             self._c.exec_driver_sql(
                 f"ALTER TABLE {quote(self._table)} ADD COLUMN {quote(column.column)} {KINDS[kind]}"
             )
@@ -162,7 +166,11 @@ class RowWriter:
 
     def _register(self, column: Column) -> None:
         t = schema.columns
-        here = (t.c.result_set == self._result_set, t.c.part == column.part, t.c.name == column.name)
+        here = (
+            t.c.result_set == self._result_set,
+            t.c.part == column.part,
+            t.c.name == column.name,
+        )
         self._c.execute(sa.delete(t).where(*here))
         self._c.execute(
             sa.insert(t).values(
@@ -175,14 +183,20 @@ class RowWriter:
         )
 
     def _provenance_id(self, facts: dict[str, Any]) -> int:
-        text = dumps("provenance", dict(sorted(facts.items())), self._slabs)
-        if text not in self._provenance:
-            t = schema.provenance
-            known = self._c.execute(sa.select(t.c.id).where(t.c.facts == text)).scalar()
-            if known is None:
-                known = self._c.execute(sa.insert(t).values(facts=text)).inserted_primary_key[0]
-            self._provenance[text] = int(known)
-        return self._provenance[text]
+        # the text of equal facts is equal, and far cheaper than their JSON
+        mark = repr(facts)
+        if mark not in self._provenance:
+            self._provenance[mark] = self._look_up(
+                dumps_each(dict(sorted(facts.items())), self._slabs)
+            )
+        return self._provenance[mark]
+
+    def _look_up(self, facts: str) -> int:
+        t = schema.provenance
+        query = sa.select(t.c.id).where(t.c.facts == facts)
+        if self._c.execute(query).scalar() is None:
+            self._c.execute(sa.insert(t).values(facts=facts))
+        return int(self._c.execute(query).scalar_one())
 
 
 def _tagged(name: str, kind: str, cell: Any, value: Any, slabs: SlabWriter) -> str:
@@ -212,17 +226,13 @@ class RowReader:
         rows = self.c.execute(sa.select(t.id, t.facts))
         self._facts = {number: loads(facts, self.arrays) for number, facts in rows}
 
-    def _select(self, only_successful: bool = False) -> tuple[list[Column], list[tuple[Any, ...]]]:
+    def _select(self) -> tuple[list[Column], list[tuple[Any, ...]]]:
         """Return the columns that exist, and rows of provenance, exact, and their cells."""
         there = [col for col in self._columns if col.kind != "null"]
-        quote = self.c.dialect.identifier_preparer.quote
+        quote = self.c.dialect.identifier_preparer.quote_identifier
         names = [schema.PROVENANCE, schema.EXACT, *(col.column for col in there)]
         query = f"SELECT {', '.join(map(quote, names))} FROM {quote(self.table)}"
-        if only_successful:
-            status = next((col for col in there if _is_status(col)), None)
-            query += f" WHERE {quote(status.column)}" if status else " WHERE FALSE"
-        cursor = self.c.exec_driver_sql(f"{query} ORDER BY {schema.ID}").cursor
-        assert cursor is not None
+        cursor: Any = self.c.exec_driver_sql(f"{query} ORDER BY {schema.ID}").cursor
         return there, cursor.fetchall()
 
     def _decoder(self, kind: str) -> Callable[[Any], Any]:
@@ -247,7 +257,7 @@ class RowReader:
                 for column, value in loads(row[1], self.arrays):
                     part, name = where[column]
                     outcome[part][name] = value
-            if not outcome[METADATA].get(Experiment.STATUS):
+            if outcome[METADATA].get(Experiment.STATUS) not in (None, True):
                 outcome[RESULTS] = {}
             yield outcome
 
@@ -263,17 +273,24 @@ class RowReader:
         """Return all outcomes as a table: parameters, results, metadata."""
         from labkit.notebook import columnar
 
-        there, rows = self._select(only_successful)
+        there, rows = self._select()
+        index: Sequence[int] = range(len(rows))
+        if only_successful:
+            status = [i + 2 for i, col in enumerate(there) if _is_status(col)]
+            index = [i for i, row in enumerate(rows) if status and row[status[0]]]
+            rows = [rows[i] for i in index]
         cells = list(zip(*rows, strict=True)) or [() for _ in range(len(there) + 2)]
         exact = self._exact_by_column(cells[1])
         found: dict[tuple[str, str], Any] = {}
         for i, col in enumerate(there):
             decode = self._decoder(col.kind)
-            found[col.part, col.name] = columnar.series(col.kind, cells[i + 2], decode, exact.get(col.column))
+            found[col.part, col.name] = columnar.series(
+                col.kind, cells[i + 2], decode, exact.get(col.column)
+            )
         for col in self._columns:
             found.setdefault((col.part, col.name), columnar.missing(len(rows)))
         found |= {(METADATA, n): s for n, s in columnar.shared(cells[0], self._facts).items()}
-        return columnar.frame(found, len(rows))
+        return columnar.frame(found, index)
 
     def _exact_by_column(self, texts: Sequence[str | None]) -> dict[str, dict[int, Any]]:
         exact: dict[str, dict[int, Any]] = {}

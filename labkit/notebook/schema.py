@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 
-from labkit.outcome import METADATA, RESULTS
+from labkit.errors import NotebookError
+from labkit.notebook.tagging import is_unicode
+from labkit.outcome import METADATA, PARAMETERS, RESULTS
 
 __all__ = [
     "EXACT",
@@ -31,6 +34,7 @@ __all__ = [
     "RUN",
     "SCHEMA_VERSION",
     "attributes",
+    "checked",
     "chunks",
     "column_name",
     "columns",
@@ -46,6 +50,9 @@ __all__ = [
 
 #: Written into each file; raised when older versions of labkit could not read it.
 SCHEMA_VERSION = 1
+
+#: The longest name of a column or a result set.
+MAX_NAME = 1000
 
 ID, RUN, PROVENANCE, EXACT = "labkit_id", "labkit_run", "labkit_provenance", "labkit_exact"
 
@@ -85,6 +92,9 @@ result_sets = sa.Table(
     sa.Column("table", sa.Text, unique=True, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("locked", sa.Boolean, nullable=False, default=False),
+    sa.Column("first_slab", sa.Integer, nullable=False),
+    # an object of a deleted result set must not find another one under its number
+    sqlite_autoincrement=True,
 )
 columns = sa.Table(
     "labkit_columns",
@@ -138,6 +148,25 @@ logs = sa.Table(
 )
 
 
+def checked(what: str, name: Any) -> str:
+    """Return a name, if SQL and HDF5 can both have it.
+
+    Raises
+    ------
+    NotebookError
+        When it is not text, too long, or text that is not Unicode or holds a NUL.
+    """
+    if not isinstance(name, str):
+        raise NotebookError(f"the name of a {what} must be text, not {name!r:.100}")
+    if "\0" in name or not is_unicode(name):
+        raise NotebookError(f"the name of {what} {name!r:.100} has characters that SQL cannot hold")
+    if len(name) > MAX_NAME:
+        raise NotebookError(
+            f"the name of {what} {name[:100]}… has {len(name):,} characters, more than {MAX_NAME:,}"
+        )
+    return name
+
+
 def table_name(tag: str, default: str, taken: Iterable[str]) -> str:
     """Choose the table of a result set: its tag, made fit for SQL.
 
@@ -154,6 +183,9 @@ def table_name(tag: str, default: str, taken: Iterable[str]) -> str:
     return _unique(plain, taken)
 
 
+_SINGULAR = {PARAMETERS: "parameter", RESULTS: "result", METADATA: "metadata"}
+
+
 def column_name(part: str, name: str, taken: Iterable[str]) -> str:
     """Choose the column of a parameter, result or metadata element.
 
@@ -167,8 +199,12 @@ def column_name(part: str, name: str, taken: Iterable[str]) -> str:
     if part == METADATA:
         name = re.sub(r"\W", "_", name)
     lowered = {t.lower() for t in taken}
-    if not name or name.lower() in lowered or name.lower().startswith("labkit_") and part != METADATA:
-        name = ("result_" if part == RESULTS else "parameter_") + name
+    if (
+        not name
+        or name.lower() in lowered
+        or (name.lower().startswith("labkit_") and part != METADATA)
+    ):
+        name = f"{_SINGULAR[part]}_{name}"
     return _unique(name, taken)
 
 

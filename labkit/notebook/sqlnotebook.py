@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
-from labkit.errors import PendingResultException, UnknownResultSetError
+from labkit.errors import NotebookError, PendingResultException, UnknownResultSetError
 from labkit.notebook import schema
-from labkit.notebook.database import Database, put
+from labkit.notebook.database import Database, put, slabs_taken
 from labkit.notebook.labnotebook import LabNotebook, SentChunk
-from labkit.outcome import KEY, METADATA, Outcome, flatten
 from labkit.notebook.resultset import ResultSet
 from labkit.notebook.sqlresultset import SQLResultSet
+from labkit.outcome import Outcome, flatten
 
 __all__ = ["SQLiteLabNotebook"]
 
@@ -60,23 +62,23 @@ class SQLiteLabNotebook(LabNotebook):
     ) -> None:
         # not epyc's constructor: it would add a default result set to a file that has one
         self._name = os.fspath(name)
-        self._resultSets: dict[str, ResultSet] = {}
-        self._resultSetTags: dict[ResultSet, str] = {}
+        self._resultSets: dict[str, Any] = {}
+        self._resultSetTags: dict[Any, str] = {}
         self._numbers: dict[int, SQLResultSet] = {}
         self._finished_here = False
-        self._database = Database(Path(name), create)
+        begin = partial(_begin, description=description or "A notebook")
+        self._database = Database(Path(name), create, begin)
         self._finalizer = weakref.finalize(self, self._database.close)
         self._start(description)
 
     def _start(self, description: str | None) -> None:
         self._sync()
-        if self.DEFAULT_RESULTSET not in self._resultSets:
-            self.addResultSet(self.DEFAULT_RESULTSET)
-            self._database.set("description", description or "A notebook")
-        elif description is not None and description != self.description():
+        if description is not None and description != self.description():
             self.setDescription(description)
         current = self._database.get("current")
-        self._current = self._resultSets[current if current in self._resultSets else self.DEFAULT_RESULTSET]
+        self._current = self._resultSets[
+            current if current in self._resultSets else self.DEFAULT_RESULTSET
+        ]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name()}: {', '.join(self.resultSets())}>"
@@ -97,17 +99,23 @@ class SQLiteLabNotebook(LabNotebook):
         return True
 
     def commit(self) -> None:
-        """Note which result set is current. All else is on disk already."""
-        if self._database.lock.held:
-            self._database.set("current", self.currentTag())
+        """Note which result set is current, if nobody else writes. All else is on disk already."""
+        tag = self.currentTag()
+        if tag == self._database.get("current") or self.isLocked():
+            return
+        ours = self._database.lock.held
+        with contextlib.suppress(*(() if ours else (NotebookError,))):
+            self._database.set("current", tag)
 
     def close(self) -> None:
         """Fold the arrays into one file, and give the notebook free for another writer.
 
         The object can still be used; its next write takes the lock again.
         """
-        self.commit()
-        self._database.close()
+        try:
+            self.commit()
+        finally:
+            self._database.close()
 
     @contextmanager
     def open(self) -> Iterator[SQLiteLabNotebook]:
@@ -169,8 +177,8 @@ class SQLiteLabNotebook(LabNotebook):
         UnknownResultSetError
             It names the tags that there are.
         """
-        if tag not in self._resultSets:
-            self._sync()
+        # another process may have replaced it
+        self._sync()
         return super().resultSet(tag)
 
     def numberOfResultSets(self) -> int:
@@ -180,14 +188,10 @@ class SQLiteLabNotebook(LabNotebook):
     def addResultSet(self, tag: str, description: str | None = None) -> ResultSet:
         """Add a result set and make it current. One of the same tag is replaced."""
         self.assertUnlocked()
+        schema.checked("result set", tag)
         with self._database.write() as c:
             _delete(c, tag)
-            taken = sa.inspect(c).get_table_names()
-            table = schema.table_name(tag, self.DEFAULT_RESULTSET, taken)
-            schema.result_set_table(table).create(c)
-            text = ResultSet(description).description()
-            c.execute(sa.insert(schema.result_sets).values(tag=tag, table=table, description=text))
-            put(c, "current", tag)
+            _add(c, tag, description)
         self._sync()
         self._current = self._resultSets[tag]
         return self._current
@@ -210,9 +214,14 @@ class SQLiteLabNotebook(LabNotebook):
         try:
             return self._resultSetTags[self._current]
         except KeyError:
-            raise UnknownResultSetError("the current result set was deleted; select another") from None
+            raise UnknownResultSetError(
+                "the current result set was deleted; select another"
+            ) from None
 
     # ---------- runs ----------
+
+    def _chosen(self, tag: str | None) -> SQLResultSet:
+        return cast(SQLResultSet, super()._chosen(tag))
 
     def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
         """Add the outcomes of runs and resolve what was pending as them, in one transaction.
@@ -224,9 +233,13 @@ class SQLiteLabNotebook(LabNotebook):
         chosen.assertUnlocked()
         with self._database.write() as c:
             holders = _holders(c, [job for job, _ in runs])
-            for number in {holders.get(job, chosen._number) for job, _ in runs}:
-                mine = [(job, o) for job, o in runs if holders.get(job, chosen._number) == number]
-                self._numbers[number].insert(c, *_single(mine))
+            known = _recorded(c, [job for job, _ in runs if job not in holders])
+            by_set: dict[int, list[tuple[str, Outcome]]] = {}
+            for job, outcome in runs:
+                if job not in known:
+                    by_set.setdefault(holders.get(job, chosen._number), []).append((job, outcome))
+            for number, mine in by_set.items():
+                SQLResultSet(self._database, number).insert(c, *_single(mine))
             done = [(job,) for job, _ in runs]
             c.exec_driver_sql("DELETE FROM labkit_pending WHERE job = ?", done)
 
@@ -247,6 +260,7 @@ class SQLiteLabNotebook(LabNotebook):
         PendingResultException
             When nothing is pending as this job.
         """
+        self.assertUnlocked()
         if self._holding(jobid) is None:
             raise PendingResultException(jobid)
         self.recordRuns([(jobid, rc)])
@@ -259,7 +273,9 @@ class SQLiteLabNotebook(LabNotebook):
     def numberOfAllPendingResults(self) -> int:
         """Return the number of jobs pending in all result sets."""
         with self._database.read() as c:
-            return int(c.execute(sa.select(sa.func.count()).select_from(schema.pending)).scalar_one())
+            return int(
+                c.execute(sa.select(sa.func.count()).select_from(schema.pending)).scalar_one()
+            )
 
     def stillPending(self, jobids: Sequence[str]) -> set[str]:
         """Return which of these jobs are pending."""
@@ -284,11 +300,18 @@ class SQLiteLabNotebook(LabNotebook):
 
     def unsentResults(self) -> list[str]:
         """Return the pending points of sweeps that no message carries."""
-        t, p = schema.chunks.c, schema.pending.c
-        carried = sa.exists().where(p.sweep == t.sweep, p.number >= t.first, p.number < t.stop)
-        query = sa.select(p.job).where(p.sweep.is_not(None), ~carried)
+        p = schema.pending.c
+        unsent: list[str] = []
         with self._database.read() as c:
-            return list(c.execute(query).scalars())
+            query = sa.select(schema.chunks.c.sweep, schema.chunks.c.first, schema.chunks.c.stop)
+            sent = c.execute(query).all()
+            for sweep in c.execute(
+                sa.select(p.sweep).distinct().where(p.sweep.is_not(None))
+            ).scalars():
+                for first, stop in gaps((a, b) for s, a, b in sent if s == sweep):
+                    here = (p.sweep == sweep, p.number >= first, p.number < stop)
+                    unsent += c.execute(sa.select(p.job).where(*here)).scalars()
+        return unsent
 
     def anyPending(self) -> bool:
         """Test whether something is pending in any result set."""
@@ -311,7 +334,11 @@ class SQLiteLabNotebook(LabNotebook):
 
     def recordLogs(self, texts: Mapping[str, tuple[str, str]]) -> None:
         """Keep what runs printed and logged: run to key and text."""
-        rows = [(run, key, text) for run, (key, text) in texts.items()]
+        # what is printed need not be Unicode
+        rows = [
+            (run, key, text.encode(errors="backslashreplace").decode())
+            for run, (key, text) in texts.items()
+        ]
         if rows:
             with self._database.write() as c:
                 c.exec_driver_sql(
@@ -334,6 +361,22 @@ class SQLiteLabNotebook(LabNotebook):
             return "".join(c.execute(query).scalars())
 
 
+def gaps(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of numbers between and beyond these, from 0 on.
+
+    Examples
+    --------
+    >>> list(gaps([(4, 6), (0, 2)]))
+    [(2, 4), (6, 9223372036854775807)]
+    """
+    position = 0
+    for first, stop in sorted(ranges):
+        if first > position:
+            yield position, first
+        position = max(position, stop)
+    yield position, 2**63 - 1
+
+
 def _holders(c: sa.Connection, jobs: Sequence[str]) -> dict[str, int]:
     """Return which result set waits for each of these jobs."""
     found: dict[str, int] = {}
@@ -341,7 +384,18 @@ def _holders(c: sa.Connection, jobs: Sequence[str]) -> dict[str, int]:
     for start in range(0, len(jobs), 10_000):
         some = jobs[start : start + 10_000]
         rows = c.execute(sa.select(p.job, p.result_set).where(p.job.in_(some)))
-        found.update({job: number for job, number in rows})
+        found.update((job, number) for job, number in rows)
+    return found
+
+
+def _recorded(c: sa.Connection, jobs: Sequence[str]) -> set[str]:
+    """Return which of these runs some result set has."""
+    found: set[str] = set()
+    for name in c.execute(sa.select(schema.result_sets.c.table)).scalars().all() if jobs else ():
+        run = schema.result_set_table(name).c[schema.RUN]
+        for start in range(0, len(jobs), 10_000):
+            query = sa.select(run).where(run.in_(jobs[start : start + 10_000]))
+            found.update(c.execute(query).scalars())
     return found
 
 
@@ -354,6 +408,20 @@ def _single(runs: Iterable[tuple[str, Outcome]]) -> tuple[list[Outcome], list[st
             outcomes.append(single)
             names.append(job if i == 0 else f"{job}.{i}")
     return outcomes, names
+
+
+def _begin(c: sa.Connection, description: str) -> None:
+    put(c, "description", description)
+    _add(c, LabNotebook.DEFAULT_RESULTSET, None)
+
+
+def _add(c: sa.Connection, tag: str, description: str | None) -> None:
+    taken = sa.inspect(c).get_table_names()
+    table = schema.table_name(tag, LabNotebook.DEFAULT_RESULTSET, taken)
+    schema.result_set_table(table).create(c)
+    about = {"tag": tag, "table": table, "description": ResultSet(description).description()}
+    c.execute(sa.insert(schema.result_sets).values(**about, first_slab=slabs_taken(c)))
+    put(c, "current", tag)
 
 
 def _delete(c: sa.Connection, tag: str) -> None:

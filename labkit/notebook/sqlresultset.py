@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from labkit.errors import CancelledException, NotebookError, PendingResultException, ResultSetLockedException
+from labkit.errors import (
+    CancelledException,
+    NotebookError,
+    PendingResultException,
+    ResultSetLockedException,
+    UnknownResultSetError,
+)
 from labkit.experiment import Experiment
 from labkit.notebook import schema
-from labkit.notebook.arrays import SlabWriter
 from labkit.notebook.database import Database, next_slab
-from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, Outcome, check, failure
-from labkit.notebook.resultset import ResultSet, digests, matches
+from labkit.notebook.resultset import ResultSet, check_single, choices, digests, matches
 from labkit.notebook.rows import RowReader, RowWriter, columns_of
+from labkit.notebook.slabs import SlabWriter
+from labkit.notebook.values import dumps, dumps_each, loads
+from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, Outcome, failure
 from labkit.point import job_name
-from labkit.notebook.values import dumps, loads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +48,22 @@ class SQLResultSet(ResultSet):
         self._database = database
         self._number = number
 
+    def __repr__(self) -> str:
+        try:
+            return super().__repr__()
+        except UnknownResultSetError:
+            return f"<{type(self).__name__}, deleted>"
+
     def _about(self, column: sa.Column[Any]) -> Any:
-        query = sa.select(column).where(schema.result_sets.c.id == self._number)
         with self._database.read() as c:
-            return c.execute(query).scalar()
+            return self._about_in(c, column)
+
+    def _about_in(self, c: sa.Connection, column: sa.Column[Any]) -> Any:
+        query = sa.select(column).where(schema.result_sets.c.id == self._number)
+        found = c.execute(query).first()
+        if found is None:
+            raise UnknownResultSetError("this result set was deleted from its notebook")
+        return found[0]
 
     def _change(self, **values: Any) -> None:
         t = schema.result_sets
@@ -153,6 +171,7 @@ class SQLResultSet(ResultSet):
         ResultSetLockedException, UnstorableValueError
         """
         self.assertUnlocked()
+        schema.checked("attribute", k)
         t = schema.attributes
         with self._slabs() as (c, slabs):
             text = dumps(k, v, slabs)
@@ -182,21 +201,25 @@ class SQLResultSet(ResultSet):
 
     # ---------- outcomes ----------
 
-    def addResults(self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None) -> None:
+    def addResults(
+        self, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None
+    ) -> None:
         """Add outcomes, all or none; a run that is there already is left as it is."""
         self.assertUnlocked()
         with self._database.write() as c:
             self.insert(c, outcomes, runs)
 
     def insert(
-        self, c: sa.Connection, outcomes: Sequence[Outcome], runs: Sequence[str | None] | None = None
+        self,
+        c: sa.Connection,
+        outcomes: Sequence[Outcome],
+        runs: Sequence[str | None] | None = None,
     ) -> None:
         """Add outcomes in a transaction that runs already."""
-        for outcome in outcomes:
-            check(outcome)
+        outcomes = [check_single(outcome) for outcome in outcomes]
         if outcomes:
-            query = sa.select(schema.result_sets.c.table).where(schema.result_sets.c.id == self._number)
-            writer = RowWriter(c, self._number, c.execute(query).scalar_one(), self._database.arrays)
+            table = self._about_in(c, schema.result_sets.c.table)
+            writer = RowWriter(c, self._number, table, self._database.arrays)
             writer.write(outcomes, runs or [None] * len(outcomes))
 
     @contextmanager
@@ -216,8 +239,7 @@ class SQLResultSet(ResultSet):
             return rows.frame(only_successful)
 
     def _count(self, c: sa.Connection) -> int:
-        query = sa.select(schema.result_sets.c.table).where(schema.result_sets.c.id == self._number)
-        table = schema.result_set_table(c.execute(query).scalar_one())
+        table = schema.result_set_table(self._about_in(c, schema.result_sets.c.table))
         return int(c.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
     def numberOfResults(self) -> int:
@@ -230,11 +252,16 @@ class SQLResultSet(ResultSet):
         with self._database.read() as c:
             known = columns_of(c, self._number)
             key, status = known.get((METADATA, KEY)), known.get((METADATA, Experiment.STATUS))
-            if key is None or status is None or key.kind == "null":
+            if key is None or key.kind == "null":
                 return {}
             table = schema.result_set_table(self.table)
-            k, s = sa.column(key.column), sa.column(status.column)
-            query = sa.select(k, sa.func.max(s)).select_from(table).where(k.is_not(None)).group_by(k)
+            k: sa.ColumnElement[Any] = sa.column(key.column)
+            s: sa.ColumnElement[Any] = sa.literal(False)
+            if status is not None and status.kind != "null":
+                s = sa.column(status.column)
+            query = (
+                sa.select(k, sa.func.max(s)).select_from(table).where(k.is_not(None)).group_by(k)
+            )
             return {name: bool(good) for name, good in c.execute(query)}
 
     def source_digests(self, experiment: str, version: int | str) -> set[str]:
@@ -248,7 +275,7 @@ class SQLResultSet(ResultSet):
 
     # ---------- pending ----------
 
-    def _where_pending(self, *columns: sa.Column[Any]) -> sa.Select[Any]:
+    def _where_pending(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         return sa.select(*columns).where(schema.pending.c.result_set == self._number)
 
     def addSinglePendingResult(self, params: dict[str, Any], jobid: str) -> None:
@@ -264,18 +291,28 @@ class SQLResultSet(ResultSet):
         missing = set(self.parameterNames()) - set(params)
         if missing:
             raise NotebookError(f"job {jobid} lacks the parameters {', '.join(sorted(missing))}")
+        _check_names(params)
         with self._slabs() as (c, slabs):
             known = sa.select(schema.pending.c.job).where(schema.pending.c.job == jobid)
             if c.execute(known).scalar() is not None:
                 raise NotebookError(f"a result is pending as job {jobid} already")
-            _record_pending(c, [(jobid, self._number, None, dumps("parameters", params, slabs), None, None)])
+            self._let_go(c, jobid)
+            _record_pending(c, [(jobid, self._number, None, dumps_each(params, slabs), None, None)])
+
+    def _let_go(self, c: sa.Connection, jobid: str) -> None:
+        """Forget which outcomes are those of a job that begins anew, so that it can have more."""
+        run = schema.result_set_table(self._about_in(c, schema.result_sets.c.table)).c[schema.RUN]
+        inside = c.execute(sa.select(run).where(run > f"{jobid}.", run < f"{jobid}/")).scalars()
+        runs = [jobid, *(r for r in inside if r.removeprefix(f"{jobid}.").isdecimal())]
+        c.execute(sa.update(run.table).where(run.in_(runs)).values({run: None}))
 
     def addPendingResults(self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Record that the points of a sweep are on their way, all in one transaction."""
         self.assertUnlocked()
+        _check_names({name for _, params in points for name in params})
         with self._slabs() as (c, slabs):
             rows = [
-                (job_name(sweep, i), self._number, key, dumps("parameters", params, slabs), sweep, i)
+                (job_name(sweep, i), self._number, key, dumps_each(params, slabs), sweep, i)
                 for i, (key, params) in enumerate(points)
             ]
             _record_pending(c, rows)
@@ -299,7 +336,9 @@ class SQLResultSet(ResultSet):
             When nothing is pending as this job.
         """
         with self._database.read() as c:
-            query = self._where_pending(schema.pending.c.parameters).where(schema.pending.c.job == jobid)
+            query = self._where_pending(schema.pending.c.parameters).where(
+                schema.pending.c.job == jobid
+            )
             text = c.execute(query).scalar()
         if text is None:
             raise PendingResultException(jobid)
@@ -342,7 +381,8 @@ class SQLResultSet(ResultSet):
         points = self._points()
         if points:
             self._check_names(params)
-        return [job for job, (point, _) in points.items() if matches(point, params)]
+        wanted = choices(params)
+        return [job for job, (point, _) in points.items() if matches(point, wanted)]
 
     def _forget(self, jobids: Sequence[str]) -> None:
         with self._database.write() as c:
@@ -354,6 +394,11 @@ class _NoArrays:
 
     def get(self, reference: str) -> Any:
         return None
+
+
+def _check_names(parameters: Iterable[str]) -> None:
+    for name in parameters:
+        schema.checked("parameter", name)
 
 
 def _record_pending(c: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:

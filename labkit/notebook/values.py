@@ -10,22 +10,28 @@ comes back equal all the same. Arrays, series and data frames leave the row: a
 
 from __future__ import annotations
 
-import base64
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
-from zoneinfo import ZoneInfo
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 
 from labkit.errors import UnstorableValueError
+from labkit.notebook import tagging
+from labkit.notebook.tagging import Sink, Source, dumps, dumps_each, loads
 
-if TYPE_CHECKING:
-    import numpy as np
-
-__all__ = ["KINDS", "Cell", "Sink", "Source", "dumps", "encode", "fits", "is_unicode", "loads", "native", "tag"]
+__all__ = [
+    "KINDS",
+    "Cell",
+    "Sink",
+    "Source",
+    "dumps",
+    "dumps_each",
+    "encode",
+    "fits",
+    "loads",
+    "native",
+]
 
 #: The kinds of columns, and the SQL type that each is declared with.
 KINDS = {
@@ -46,41 +52,9 @@ Cell = tuple[str, Any, str | None]
 #: SQLite's own limit for text and bytes; an array can be longer.
 MAX_BYTES = 10**9
 
-#: Lists and dicts nested deeper than this could be written, but not always read.
-MAX_DEPTH = 100
-
-
-class Sink(Protocol):
-    """Takes arrays out of rows. Called from one thread, in the order of the rows."""
-
-    def put(self, name: str, array: np.ndarray[Any, Any]) -> str:
-        """Keep an array and return the reference under which it will be found."""
-
-
-class Source(Protocol):
-    """Gives arrays back by their reference."""
-
-    def get(self, reference: str) -> np.ndarray[Any, Any]:
-        """Return the array that :meth:`Sink.put` was given."""
-
-
-def is_unicode(value: str) -> bool:
-    """Test whether text can be written as UTF-8: half a surrogate pair cannot."""
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_64_bit(value: int) -> bool:
-    return -(2**63) <= value < 2**63
-
 
 def _integer(value: int) -> Cell:
-    if _is_64_bit(value):
+    if tagging.is_64_bit(value):
         return "int", value, None
     return "int", None, json.dumps({"!int": hex(value)})
 
@@ -96,13 +70,15 @@ def _float(value: float) -> Cell:
 
 def _text(value: str) -> Cell:
     # a NUL ends the text for many readers of SQL
-    if "\0" in value or not is_unicode(value):
-        return "str", None, json.dumps(_tagged_text(value))
+    if "\0" in value or not tagging.is_unicode(value):
+        return "str", None, json.dumps(tagging.tagged_text(value))
     return "str", value, None
 
 
 def _moment(value: datetime) -> Cell:
-    tagged = _write_moment(value)
+    if value.tzinfo is None and value.fold == 0:
+        return "datetime", value.isoformat(), None
+    tagged = tagging.write_moment(value)
     exact = None if isinstance(tagged, str) else json.dumps({"!datetime": tagged})
     return "datetime", value.isoformat(), exact
 
@@ -116,15 +92,6 @@ _PLAIN: dict[type, Callable[[Any], Cell]] = {
     str: _text,
     bytes: lambda v: ("bytes", v, None),
     datetime: _moment,
-}
-
-#: How the value of a subclass is had, whatever the subclass prints.
-_BASES: dict[type, Callable[[Any], Any]] = {
-    int: int,
-    float: float.__float__,
-    str: str.__str__,
-    bytes: bytes,
-    datetime: lambda v: datetime.combine(v.date(), v.timetz()),
 }
 
 
@@ -161,15 +128,16 @@ _LONG = frozenset({"str", "bytes", "json"})
 def _encode_rare(name: str, value: Any, sink: Sink) -> Cell:
     import numpy as np
 
-    if _is_array(value) and value.dtype.kind != "T":
-        return "array", sink.put(name, _storable(name, value)), None
+    if tagging.is_array(value) and value.dtype.kind != "T":
+        return "array", sink.put(name, tagging.storable(name, value)), None
+    plain = value
     if isinstance(value, np.generic):
-        value = _python_scalar(value)
-    elif not _is_pandas(value):
-        value = _base_value(value)
-    if type(value) in _PLAIN:
-        return _PLAIN[type(value)](value)
-    return "json", dumps(name, value, sink), None
+        plain = tagging.python_scalar(value)
+    elif not tagging.is_pandas(value):
+        plain = tagging.base_value(value)
+    if type(plain) in _PLAIN:
+        return _PLAIN[type(plain)](plain)
+    return "json", dumps(name, plain, sink), None
 
 
 def fits(kind: str, column: str, value: Any) -> bool:
@@ -188,264 +156,3 @@ def native(column: str, stored: Any) -> Any:
     if column == "datetime":
         return datetime.fromisoformat(stored)
     return stored
-
-
-def _is_array(value: Any) -> bool:
-    import numpy as np
-
-    # of the subclasses, only this one is no more than an array
-    return type(value) is np.ndarray or isinstance(value, np.memmap)
-
-
-def _is_pandas(value: Any) -> bool:
-    return type(value).__module__.split(".")[0] == "pandas"
-
-
-def _python_scalar(value: np.generic) -> Any:
-    """Return the Python value that equals a NumPy scalar, or the scalar where none does."""
-    for base in (bytes, str):
-        # item() would cut NULs off their ends
-        if isinstance(value, base):
-            return _BASES[base](value)
-    if value.dtype.kind in "MmV":
-        return value
-    plain = value.item()
-    return value if hasattr(plain, "dtype") else plain
-
-
-def _base_value(value: Any) -> Any:
-    """Return the plain value that equals one of a subclass, or the value itself."""
-    for base, plain in _BASES.items():
-        if isinstance(value, base) and plain(value) == value:
-            return plain(value)
-    return value
-
-
-def _storable(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    if array.dtype.hasobject:
-        raise UnstorableValueError(name, f"array of dtype {array.dtype}", "it holds Python objects")
-    return np.asarray(array)
-
-
-# ---------- tagged JSON ----------
-
-
-def dumps(name: str, value: Any, sink: Sink) -> str:
-    """Turn a value into tagged JSON text, its arrays into references.
-
-    Raises
-    ------
-    UnstorableValueError
-        Naming ``name`` and the type that is in the way.
-    """
-    return json.dumps(tag(name, value, sink), separators=(",", ":"), allow_nan=False)
-
-
-def loads(text: str, source: Source) -> Any:
-    """Return the value that :func:`dumps` was given."""
-    return json.loads(text, object_hook=lambda tagged: _untag(tagged, source))
-
-
-def tag(name: str, value: Any, sink: Sink) -> Any:
-    """Turn a value into what JSON has: :func:`dumps` before it is text.
-
-    Raises
-    ------
-    UnstorableValueError
-        Naming ``name`` and the type that is in the way.
-    """
-    try:
-        return _Tagger(name, sink).tag(value)
-    except ValueError as e:
-        raise UnstorableValueError(name, type(value).__name__, str(e)) from e
-
-
-@dataclass(slots=True)
-class _Tagger:
-    """Turns one value into what JSON has."""
-
-    name: str
-    sink: Sink
-    depth: int = 0
-
-    def tag(self, value: Any) -> Any:
-        kind = type(value)
-        if kind is str:
-            return value if is_unicode(value) else _tagged_text(value)
-        if kind is bool or value is None:
-            return value
-        if kind is int:
-            return value if _is_64_bit(value) else {"!int": hex(value)}
-        if kind is float:
-            return value if math.isfinite(value) else {"!float": repr(value)}
-        if isinstance(value, dict):
-            return self._dict(value)
-        if isinstance(value, list):
-            return self._inside(value)
-        for tag, collection in (("!tuple", tuple), ("!frozenset", frozenset), ("!set", set)):
-            if isinstance(value, collection):
-                return {tag: self._inside(value)}
-        return self._rare(value)
-
-    def _inside(self, values: Iterable[Any]) -> list[Any]:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise ValueError(f"nested more than {MAX_DEPTH} levels deep, or in itself")
-        tagged = [self.tag(v) for v in values]
-        self.depth -= 1
-        return tagged
-
-    def _dict(self, value: dict[Any, Any]) -> Any:
-        inside = self._inside(value.values())
-        if all(type(k) is str and not k.startswith("!") and is_unicode(k) for k in value):
-            return dict(zip(value, inside, strict=True))
-        keys = self._inside(value)
-        return {"!dict": [list(pair) for pair in zip(keys, inside, strict=True)]}
-
-    def _rare(self, value: Any) -> Any:
-        import numpy as np
-
-        if isinstance(value, np.generic):
-            return self._numpy(value)
-        if _is_array(value):
-            return self._array(value)
-        if _is_pandas(value):
-            from labkit.notebook import frames
-
-            return frames.tag(self.name, value, self.sink)
-        plain = _base_value(value)
-        if type(plain) is not type(value):
-            return self.tag(plain)
-        for tag, (kind, write, read) in _TAGS.items():
-            if type(value) is kind or (isinstance(value, kind) and read(write(value)) == value):
-                return {tag: write(value)}
-        raise UnstorableValueError(self.name, type(value).__name__)
-
-    def _numpy(self, value: np.generic) -> Any:
-        plain = _python_scalar(value)
-        if plain is not value:
-            return self.tag(plain)
-        if value.dtype.names is not None:
-            array = _storable(self.name, value.reshape(()))  # type: ignore[attr-defined]
-            return {"!scalar": self.sink.put(self.name, array)}
-        if value.dtype.hasobject:
-            raise UnstorableValueError(self.name, str(value.dtype), "it holds Python objects")
-        return {"!numpy": [value.dtype.str, base64.b64encode(value.tobytes()).decode()]}
-
-    def _array(self, value: np.ndarray[Any, Any]) -> Any:
-        if value.dtype.kind == "T":
-            return {"!strings": self._strings(value)}
-        return {"!array": self.sink.put(self.name, _storable(self.name, value))}
-
-    def _strings(self, array: np.ndarray[Any, Any]) -> list[Any]:
-        """Write NumPy's variable-width text, which has no HDF5 type, as JSON in the array store."""
-        import numpy as np
-
-        dtype: Any = array.dtype
-        missing = [dtype.na_object] if hasattr(dtype, "na_object") else []
-        texts = [t if isinstance(t, str) else None for t in array.ravel().tolist()]
-        data = np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)
-        reference = self.sink.put(self.name, data)
-        return [self._inside(missing), dtype.coerce, list(array.shape), reference]
-
-
-def _tagged_text(value: str) -> dict[str, str]:
-    # JSON would join two lone surrogates that happen to be neighbours
-    return {"!str": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
-
-
-def _write_moment(value: datetime | time) -> Any:
-    """Return ISO 8601, with the name of the time zone and the fold where it has them."""
-    zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
-    if zone is not None:
-        return [value.replace(tzinfo=None).isoformat(), zone, value.fold]
-    if value.tzinfo is not None and value.utcoffset() is None:
-        raise ValueError(f"its time zone {value.tzinfo!r} has no offset")
-    return [value.isoformat(), None, value.fold] if value.fold else value.isoformat()
-
-
-def _read_moment(kind: type[datetime] | type[time], tagged: Any) -> datetime | time:
-    text, zone, fold = (tagged, None, 0) if isinstance(tagged, str) else tagged
-    value = kind.fromisoformat(text)
-    if zone is not None:
-        value = value.replace(tzinfo=ZoneInfo(zone))
-    return value.replace(fold=fold)
-
-
-def _complex(parts: list[str]) -> complex:
-    return complex(float(parts[0]), float(parts[1]))
-
-
-def _from_base64(text: str) -> bytes:
-    return base64.b64decode(text)
-
-
-def _to_base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-#: Tag to type, how it is written, and how it is read.
-_TAGS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "!float": (float, repr, float),
-    "!complex": (complex, lambda v: [repr(v.real), repr(v.imag)], _complex),
-    "!bytes": (bytes, _to_base64, _from_base64),
-    "!bytearray": (bytearray, _to_base64, lambda text: bytearray(_from_base64(text))),
-    "!datetime": (datetime, _write_moment, lambda v: _read_moment(datetime, v)),
-    "!date": (date, date.isoformat, date.fromisoformat),
-    "!time": (time, _write_moment, lambda v: _read_moment(time, v)),
-    "!timedelta": (
-        timedelta,
-        lambda v: [v.days, v.seconds, v.microseconds],
-        lambda parts: timedelta(*parts),
-    ),
-    "!decimal": (Decimal, str, Decimal),
-}
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "!int": lambda text: int(text, 16),
-    "!str": lambda text: _from_base64(text).decode(errors="surrogatepass"),
-    "!dict": lambda pairs: {k: v for k, v in pairs},
-    "!tuple": tuple,
-    "!set": set,
-    "!frozenset": frozenset,
-    **{tag: read for tag, (_, _, read) in _TAGS.items()},
-}
-
-
-def _untag(tagged: dict[str, Any], source: Source) -> Any:
-    if len(tagged) != 1:
-        return tagged
-    ((tag, inside),) = tagged.items()
-    if not tag.startswith("!"):
-        return tagged
-    return _READ[tag](inside) if tag in _READ else _untag_array(tag, inside, source)
-
-
-def _untag_array(tag: str, inside: Any, source: Source) -> Any:
-    import numpy as np
-
-    if tag == "!array":
-        return source.get(inside)
-    if tag == "!scalar":
-        return source.get(inside)[()]
-    if tag == "!strings":
-        return _read_strings(inside, source)
-    if tag == "!numpy":
-        return np.ndarray((), np.dtype(inside[0]), _from_base64(inside[1]))[()]
-    from labkit.notebook import frames
-
-    return frames.untag(tag, inside, source)
-
-
-def _read_strings(inside: Any, source: Source) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    missing, coerce, shape, reference = inside
-    texts = json.loads(source.get(reference).tobytes())
-    dtype: Any = np.dtypes.StringDType(coerce=coerce)
-    if missing:
-        dtype = np.dtypes.StringDType(na_object=missing[0], coerce=coerce)
-        texts = [missing[0] if t is None else t for t in texts]
-    return np.array(texts, dtype=dtype).reshape(shape)

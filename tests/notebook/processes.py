@@ -1,0 +1,196 @@
+"""Other processes that use a notebook: ``python -m tests.notebook.processes TASK PATH …``.
+
+They say on their standard output what they have done, a line each, and go on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import Queue
+from typing import Self
+
+import numpy as np
+
+from labkit import SQLiteLabNotebook
+from labkit.notebook import arrays
+
+from .outcomes import outcome_of
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 60
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def array_of(number: int) -> np.ndarray:
+    """Return the array of an outcome; the number says what is in it."""
+    return np.random.default_rng(number).random(200 + number % 50)
+
+
+def hold(path: str) -> None:
+    """Write something, and keep the lock until a line comes in or the input ends."""
+    notebook = SQLiteLabNotebook(path)
+    with notebook.open():
+        notebook.addResult(outcome_of({"x": 1}))
+        say("held")
+        sys.stdin.readline()
+
+
+def leave(path: str) -> None:
+    """Write an array, and end without closing the notebook."""
+    notebook = SQLiteLabNotebook(path)
+    notebook.addResult(outcome_of({"array": array_of(0)}))
+    say("held")
+    sys.stdin.readline()
+
+
+def fork(path: str) -> None:
+    """Hold the lock, and let a child go: it must neither have nor release it."""
+    import os
+
+    notebook = SQLiteLabNotebook(path)
+    notebook.addResult(outcome_of({"x": 1}))
+    child = os.fork()
+    if child == 0:
+        try:
+            say("child", notebook._database.lock.held)
+            notebook._database.lock.release()
+            SQLiteLabNotebook(path).setDescription("mine")
+        except Exception as e:
+            say(type(e).__name__)
+        time.sleep(LIMIT_S)
+        os._exit(0)
+    sys.stdin.readline()
+    say("parent", notebook._database.lock.held, child)
+    sys.stdin.readline()
+
+
+def write(path: str, first: int, count: int = 0) -> None:
+    """Add outcomes with arrays, some in batches; say the number of each that is kept."""
+    notebook = SQLiteLabNotebook(path)
+    numbers = iter(range(first, first + count)) if count else itertools.count(first)
+    for number in numbers:
+        rows = [number, *itertools.islice(numbers, number % 3)]
+        runs = [(f"run-{n}", outcome_of({"number": n, "array": array_of(n)})) for n in rows]
+        notebook.recordRuns(runs)
+        for n in rows:
+            say(n)
+    notebook.close()
+
+
+def close(path: str, first: int, count: int) -> None:
+    """Write outcomes, and close the notebook again and again, each time with some more."""
+    arrays.LARGE_BYTES = 20_000
+    sizes = random.Random(first)
+    for number in range(first, first + count):
+        with SQLiteLabNotebook(path).open() as notebook:
+            for n in (2 * number, 2 * number + 1):
+                large = np.zeros(sizes.choice([1, 4000]))
+                outcome = outcome_of({"number": n, "array": array_of(n), "large": large})
+                notebook.recordRuns([(f"run-{n}", outcome)])
+                say(n)
+
+
+def large(path: str) -> None:
+    """Write an array of 200 MB and bytes of 50 MB; say by how many MB memory has grown at most."""
+    array = np.arange(25_000_000, dtype=float)
+    raw = bytes(50_000_000)
+    before_mb = peak_mb()
+    with SQLiteLabNotebook(path).open() as notebook:
+        notebook.addResult(outcome_of({"array": array, "raw": raw}))
+    say(peak_mb() - before_mb)
+    del array, raw
+    before_mb = peak_mb()
+    with SQLiteLabNotebook(path).open() as notebook:
+        assert notebook.results()[0]["results"]["array"][1] == 1
+        say(peak_mb() - before_mb)
+        assert notebook.dataframe()["array"][0][1] == 1
+        say(peak_mb() - before_mb)
+
+
+def peak_mb() -> int:
+    """Return the most memory that this process had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
+
+
+class process:  # noqa: N801, it is used like a function
+    """A task in a process of its own, whose lines are read as they come."""
+
+    def __init__(self, task: str, *arguments: object) -> None:
+        command = [sys.executable, "-m", __name__, task, *map(str, arguments)]
+        pipe = subprocess.PIPE
+        self._popen = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        self.pid = self._popen.pid
+        self._lines: Queue[str] = Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._popen.stdout:
+            self._lines.put(line.strip())
+        self._lines.put("")
+
+    def line(self) -> str:
+        """Return the next line; empty when the process has ended."""
+        return self._lines.get(timeout=LIMIT_S)
+
+    def tell(self) -> None:
+        """Let the process go on."""
+        self._popen.stdin.write("\n")
+        self._popen.stdin.flush()
+
+    def kill(self) -> None:
+        """Kill the process with signal 9."""
+        self._popen.kill()
+
+    def end(self) -> int:
+        """Wait for the end; return the exit status."""
+        status = self._popen.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+        return status
+
+    def rest(self) -> list[str]:
+        """Wait for the end; return the lines that were not read yet, whole ones only."""
+        self.end()
+        lines = []
+        while not self._lines.empty():
+            lines.append(self._lines.get())
+        return lines[:-1]
+
+    def is_running(self) -> bool:
+        """Test whether the process has not ended."""
+        return self._popen.poll() is None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the process, however it is."""
+        self.kill()
+        self.end()
+        self._popen.stdin.close()
+        self._popen.stdout.close()
+
+
+def until(condition: Callable[[], bool], why: str) -> None:
+    """Wait until a condition holds, a minute at most."""
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < end, why
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    task, path, *numbers = sys.argv[1:]
+    globals()[task](path, *map(int, numbers))
