@@ -65,6 +65,7 @@ __all__ = [
     "UnknownResultSetError",
     "UnstorableValueError",
     "suggestion",
+    "with_article",
 ]
 
 
@@ -94,6 +95,17 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]}? " if close else ". "
     return f"{meant}Known: {', '.join(names)}"
+
+
+def with_article(noun: str) -> str:
+    """Return a noun with the article that its first letter asks for.
+
+    Examples
+    --------
+    >>> with_article("object"), with_article("lock")
+    ('an object', 'a lock')
+    """
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 class LabkitError(Exception):
@@ -273,7 +285,7 @@ class UnstorableValueError(NotebookError, TypeError):
         reason = f" ({why})" if why else ""
         Exception.__init__(
             self,
-            f"{name}: a {typename} cannot be stored{reason}; "
+            f"{name}: {with_article(typename)} cannot be stored{reason}; "
             "return numbers, text, arrays, or lists and dicts of them",
         )
         self.name, self.typename, self.why = name, typename, why

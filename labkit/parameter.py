@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit.errors import ParameterError
-
-if TYPE_CHECKING:
-    from labkit.experiment import Experiment
 
 __all__ = ["Parameter", "Range", "values"]
 
@@ -150,7 +147,7 @@ class Parameter:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, instance: Experiment | None, owner: type | None = None) -> Any:
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
         try:

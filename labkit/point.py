@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import UnhashableParameterError
+from labkit.errors import UnhashableParameterError, with_article
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,7 @@ def _canonical_rare(value: Any) -> Any:
         return [canonical(v) for v in value]
     if isinstance(value, set | frozenset):
         return {"!set": sorted((canonical(v) for v in value), key=_encode)}
-    raise TypeError(f"a {type(value).__name__}")
+    raise TypeError(with_article(type(value).__name__))
 
 
 def _canonical_array(value: np.ndarray[Any, Any]) -> Any:

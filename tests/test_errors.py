@@ -79,7 +79,7 @@ def test_the_tree_is_complete():
     assert len(CLASSES) == len(set(CLASSES))
     assert "SourceChangedWarning` (UserWarning)" in errors.__doc__
     assert SourceChangedWarning.__bases__ == (UserWarning,)
-    assert set(errors.__all__) == set(defined) | {"suggestion"}
+    assert set(errors.__all__) == set(defined) | {"suggestion", "with_article"}
 
 
 def test_what_epyc_has_of_the_same_name_is_caught_by_it():

@@ -384,9 +384,9 @@ cycle.append(cycle)
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (Opaque(), "a Opaque"),
-        ([1, {"deep": Opaque()}], "a Opaque"),
-        ({Opaque(): 1}, "a Opaque"),
+        (Opaque(), "an Opaque"),
+        ([1, {"deep": Opaque()}], "an Opaque"),
+        ({Opaque(): 1}, "an Opaque"),
         (len, "a builtin_function_or_method"),
         (range(3), "a range"),
         (np.array([None, 1]), "array of Python objects"),

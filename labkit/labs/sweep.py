@@ -11,7 +11,7 @@ import cloudpickle
 import epyc
 
 from labkit import point, provenance
-from labkit.errors import ExperimentError
+from labkit.errors import ExperimentError, with_article
 from labkit.experiment import identity
 from labkit.notebook.resultset import ResultSet
 
@@ -136,5 +136,5 @@ def _unpicklable_attribute(e: epyc.Experiment) -> str:
         try:
             cloudpickle.dumps(value)
         except Exception:
-            return f"its attribute {name} is a {type(value).__name__}: "
+            return f"its attribute {name} is {with_article(type(value).__name__)}: "
     return ""

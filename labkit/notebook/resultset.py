@@ -138,9 +138,7 @@ class ResultSet(epyc.ResultSet):
             When parameters are missing, or the job is known already.
         """
         self.assertUnlocked()
-        missing = set(self.parameterNames()) - set(params)
-        if missing:
-            raise NotebookError(f"job {jobid} lacks the parameters {', '.join(sorted(missing))}")
+        self._check_complete(params, jobid)
         if jobid in self._waiting:
             raise NotebookError(f"a result is pending as job {jobid} already")
         with contextlib.suppress(Exception):
@@ -148,6 +146,11 @@ class ResultSet(epyc.ResultSet):
         self._extend_names(PARAMETERS, params)
         self._waiting[jobid] = dict(params)
         self.dirty()
+
+    def _check_complete(self, params: Mapping[str, Any], jobid: str) -> None:
+        missing = set(self.parameterNames()) - set(params)
+        if missing:
+            raise NotebookError(f"job {jobid} lacks the parameters {', '.join(sorted(missing))}")
 
     def addPendingResults(self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Record that the points of a sweep are on their way.

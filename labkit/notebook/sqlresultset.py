@@ -288,9 +288,7 @@ class SQLResultSet(ResultSet):
             When parameters are missing, or the job is known already.
         """
         self.assertUnlocked()
-        missing = set(self.parameterNames()) - set(params)
-        if missing:
-            raise NotebookError(f"job {jobid} lacks the parameters {', '.join(sorted(missing))}")
+        self._check_complete(params, jobid)
         _check_names(params)
         with self._slabs() as (c, slabs):
             known = sa.select(schema.pending.c.job).where(schema.pending.c.job == jobid)

@@ -417,7 +417,7 @@ def test_parameters_and_metadata_are_values_too(tmp_path: Path, part: str) -> No
 
 def test_a_pending_point_is_refused_by_the_name_of_its_parameter(tmp_path: Path) -> None:
     with SQLiteLabNotebook(tmp_path / "pending.db").open() as notebook:
-        with pytest.raises(UnstorableValueError, match="window: a object"):
+        with pytest.raises(UnstorableValueError, match="window: an object"):
             notebook.addPendingResult({"good": 1, "window": object()}, "job")
         notebook.addPendingResult({"!int": 1, "array": np.arange(2)}, "job")
         assert same({"!int": 1, "array": np.arange(2)}, notebook.pendingResultParameters("job"))
