@@ -357,6 +357,7 @@ LAYOUT = {
     "docs",
     "labkit",
     "notebooks",
+    "profiles",
     "pyproject.toml",
     "setup.cfg",
     "tests",
