@@ -174,9 +174,15 @@ class ChunkedLab(Lab):
         """Record what has arrived, waiting for the first so long; return it."""
         names = [name for name in self._arrivals(timeout_s) if name in self._outstanding]
         runs: Runs = []
-        for name in names:
-            runs += self._runs_of(*self._outstanding[name])
-        record(self.notebook(), runs)
+        try:
+            for name in names:
+                runs += self._runs_of(*self._outstanding[name])
+            record(self.notebook(), runs)
+        except BaseException:
+            # a full disk, or Ctrl-C: what has arrived can be taken again
+            for name in names:
+                self._arrived.put(name)
+            raise
         for name in names:
             self._forget(*self._outstanding.pop(name))
         return runs

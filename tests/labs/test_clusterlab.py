@@ -12,7 +12,13 @@ import psutil
 import pytest
 
 import labkit
-from labkit.errors import ClusterError, ClusterStartError, ExperimentError, ParameterError
+from labkit.errors import (
+    ClusterError,
+    ClusterStartError,
+    ExperimentError,
+    NotebookError,
+    ParameterError,
+)
 
 from .experiments import Kills, Sleeps, Square, Unpicklable
 
@@ -86,6 +92,19 @@ def test_drain_finishes_what_runs_and_leaves_the_rest_missing(lab, tmp_path):
     lab.runExperiment(Sleeps(0.0), only="missing")
     assert lab.wait()
     assert lab.notebook().numberOfResults() == 12
+
+
+def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
+    def full(*_):
+        raise NotebookError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(lab.notebook()), "recordRuns", full)
+        lab.runExperiment(Square())
+        with pytest.raises(NotebookError, match="full"):
+            lab.wait()
+    assert lab.wait(timeout=30)
+    assert sorted(lab.dataframe()["x"]) == list(range(6))
 
 
 class TestBadInput:
