@@ -148,8 +148,10 @@ class ChunkedLab(Lab):
 
     def _close_spool(self) -> None:
         """Remove the spools, unless outcomes may still come into them."""
-        if self._probe is not None and not self.notebook().anyPending():
-            shutil.rmtree(self._probe.parent, ignore_errors=True)
+        # without a probe, there may be what an earlier lab has left
+        folder = self._probe.parent if self._probe else self.notebook().spoolFolder()
+        if folder is not None and not self.notebook().anyPending():
+            shutil.rmtree(folder, ignore_errors=True)
         self._probe = None
 
     def drain(self) -> None:

@@ -197,10 +197,11 @@ class LabNotebook(epyc.LabNotebook):
         ResultsStructureException, UnstorableValueError
         LabNotebookLockedException, ResultSetLockedException
         """
+        outcomes = list(flatten(results))
         rs = self._chosen(tag)
         rs.assertUnlocked()
         self.assertUnlocked()
-        rs.addResults(list(flatten(results)))
+        rs.addResults(outcomes)
 
     def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
         """Add the outcomes of runs and resolve what was pending as them.
