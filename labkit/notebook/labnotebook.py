@@ -197,8 +197,8 @@ class LabNotebook(epyc.LabNotebook):
         ResultsStructureException, UnstorableValueError
         LabNotebookLockedException, ResultSetLockedException
         """
-        outcomes = list(flatten(results))
         rs = self._chosen(tag)
+        outcomes = list(flatten(results))
         rs.assertUnlocked()
         self.assertUnlocked()
         rs.addResults(outcomes)
