@@ -12,6 +12,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,8 @@ def cluster_epyc(profile_dir: Path) -> float:
 def main() -> None:
     """Print the table."""
     logging.getLogger().setLevel(logging.ERROR)
+    # epyc activates its connection outside IPython, too
+    warnings.filterwarnings("ignore", message="The IPython parallel magics")
     print(f"{'points/s of an empty experiment':<58} {'labkit':>12} {'epyc':>12} {'ratio':>10}")
     compare("Lab: SQLite against epyc's HDF5", lab_ours, lab_epyc, 10)
     with folder() as home:
