@@ -7,15 +7,10 @@ ours.
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import hashlib
-import inspect
 import logging
 import sys
 import traceback
-import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -36,7 +31,6 @@ __all__ = [
     "SummaryExperiment",
     "declared",
     "identity",
-    "source_digest",
 ]
 
 logger = logging.getLogger(__name__)
@@ -156,12 +150,13 @@ class Experiment(epyc.Experiment):
 
 
 def _phases(e: Experiment, started: datetime) -> None:
-    params, meta = e.parameters(), e._metadata
+    # copies: what is recorded is the point, whatever the experiment does to its arguments
+    params, meta = dict(e.parameters()), e._metadata
     e.setUp(params)
     set_up = datetime.now()
     meta[e.SETUP_TIME] = (set_up - started).total_seconds()
     try:
-        results = e.do(params)
+        results = e.do(dict(e.parameters()))
         _check(e, results)
     except BaseException:
         _tear_down_quietly(e)
@@ -174,7 +169,8 @@ def _phases(e: Experiment, started: datetime) -> None:
 
 
 def _check(e: Experiment, results: Any) -> None:
-    if isinstance(results, list):
+    if isinstance(results, list) and all(isinstance(r, dict) and e.METADATA in r for r in results):
+        # outcomes of their own, as those of repetitions
         return
     if not isinstance(results, dict):
         raise ExperimentError(
@@ -346,63 +342,3 @@ def declared(e: epyc.Experiment | type) -> dict[str, Parameter]:
             else:
                 found.pop(name, None)
     return found
-
-
-def source_digest(e: epyc.Experiment) -> str:
-    """Return a hash of the source of an experiment's class and of its own bases.
-
-    Comments and layout do not count. A combinator's digest is that of the experiment
-    inside.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits; empty when there is no source, or none but labkit's,
-        epyc's and Python's own.
-
-    Examples
-    --------
-    >>> source_digest(Experiment())
-    ''
-    """
-    if isinstance(e, epyc.ExperimentCombinator):
-        return source_digest(e.experiment())
-    classes = filter(_is_users, type(e).__mro__)
-    texts = [ast.unparse(tree) for cls in classes for tree in _trees(cls)]
-    if not texts:
-        return ""
-    source = "\n".join(texts).encode(errors="surrogatepass")
-    return hashlib.blake2b(source, digest_size=point.KEY_BYTES).hexdigest()
-
-
-def _is_users(cls: type) -> bool:
-    package = cls.__module__.split(".")[0]
-    return cls.__module__ != __name__ and package not in {"epyc", *sys.stdlib_module_names}
-
-
-def _trees(cls: type) -> Iterator[ast.stmt]:
-    try:
-        tree = _tree(inspect.getsource(cls))
-    except (OSError, TypeError, SyntaxError):
-        tree = None
-    if isinstance(tree, ast.ClassDef) and tree.name == cls.__name__:
-        yield tree
-        return
-    # a class of a notebook's cell has no file; its functions know their cell
-    for function in _functions(vars(cls).values()):
-        # one that a decorator made, such as a dataclass's, has no source
-        with contextlib.suppress(OSError, TypeError, SyntaxError):
-            yield _tree(inspect.getsource(function))
-
-
-def _tree(text: str) -> ast.stmt:
-    # dedenting would change text that spans lines
-    block = ast.parse("if 1:\n" + text if text[:1].isspace() else text).body[0]
-    return block.body[0] if isinstance(block, ast.If) else block
-
-
-def _functions(members: Iterable[Any]) -> Iterator[Callable[..., Any]]:
-    for member in members:
-        inside = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
-        if isinstance(inside, types.FunctionType):
-            yield inside

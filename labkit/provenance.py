@@ -18,7 +18,8 @@ from typing import Any
 import epyc
 
 import labkit
-from labkit.experiment import identity, source_digest
+from labkit.experiment import identity
+from labkit.source import source_digest
 
 __all__ = ["of_experiment", "of_process"]
 

@@ -1,6 +1,7 @@
 import importlib.util
 import inspect
 import logging
+import os
 import pickle
 import re
 import subprocess
@@ -24,9 +25,9 @@ from labkit.experiment import (
     SummaryExperiment,
     declared,
     identity,
-    source_digest,
 )
 from labkit.parameter import Parameter, Range, values
+from labkit.source import code_digest, source_digest
 
 PARAMETERS, METADATA, RESULTS = (
     epyc.Experiment.PARAMETERS,
@@ -695,7 +696,7 @@ def cell(text):
 
 shell = InteractiveShell.instance()
 cell("from labkit import Experiment, Parameter, RepeatedExperiment")
-cell("from labkit.experiment import source_digest")
+cell("from labkit.source import source_digest")
 walk = '''
 class Walk(Experiment):
     steps = Parameter([10, 100])
@@ -774,3 +775,63 @@ def test_a_script_is_the_same_experiment_however_it_is_started(tmp_path, argumen
             return "walks.Walk"
 
     assert Walk().set({"a": 1}).rng.random() == float(drawn)
+
+
+def test_the_loaded_code_is_told_apart():
+    class Walk(Experiment):
+        def do(self, params):
+            return {"y": 1, "in": params["x"] in {"a", "b", "c"}}
+
+    first = Walk
+
+    class Walk(Experiment):
+        def do(self, params):
+            return {"y": 2, "in": params["x"] in {"a", "b", "c"}}
+
+    assert code_digest(first()) != code_digest(Walk())
+    travelled = cloudpickle.loads(cloudpickle.dumps(Walk()))
+    assert (
+        code_digest(travelled) == code_digest(Walk()) == code_digest(RepeatedExperiment(Walk(), 2))
+    )
+
+
+def test_the_digest_of_code_is_the_same_in_each_process():
+    script = (
+        "import labkit\nfrom labkit.source import code_digest\n"
+        "class Walk(labkit.Experiment):\n"
+        "    def do(self, params):\n"
+        "        return {'in': params['x'] in {'a', 'b', 'c', 'd', 'e'}}\n"
+        "print(code_digest(Walk()))"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(digests) == 1
+
+
+def test_what_do_does_to_its_arguments_is_not_recorded():
+    class Greedy(Experiment):
+        def setUp(self, params):
+            params["x"] = 98
+
+        def do(self, params):
+            assert params["x"] == 1
+            params["x"] = 99
+            params.pop("y")
+            return {}
+
+    assert Greedy().set({"x": 1, "y": 2}).run()["parameters"] == {"x": 1, "y": 2}
+
+
+def test_a_list_that_is_no_results_dicts_is_refused():
+    class Lists(Experiment):
+        def do(self, params):
+            return [1, 2]
+
+    assert "do returned list" in str(Lists().set({"x": 1}).run()["metadata"][Experiment.EXCEPTION])

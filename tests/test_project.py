@@ -39,7 +39,16 @@ def room_of(module: str) -> str:
 
 # ---------- the rooms, and which of them may know which ----------
 
-FOUNDATION = {"errors", "point", "provenance", "designs", "experiment", "outcome", "parameter"}
+FOUNDATION = {
+    "errors",
+    "point",
+    "provenance",
+    "designs",
+    "experiment",
+    "outcome",
+    "parameter",
+    "source",
+}
 ROOMS = {
     "errors": set(),
     "point": FOUNDATION,
@@ -48,6 +57,7 @@ ROOMS = {
     "experiment": FOUNDATION,
     "outcome": FOUNDATION,
     "parameter": FOUNDATION,
+    "source": FOUNDATION,
     "engine": FOUNDATION,
     "notebook": FOUNDATION,
     "cluster": FOUNDATION | {"engine"},

@@ -8,7 +8,9 @@ look.
 from __future__ import annotations
 
 import functools
+import importlib
 import pickle
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -23,10 +25,11 @@ from labkit import provenance
 from labkit.engine import spool
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Run, Runner
-from labkit.errors import UnstorableValueError
+from labkit.errors import ExperimentError, UnstorableValueError
 from labkit.experiment import Experiment
 from labkit.outcome import METADATA, RESULTS, failure, flatten
 from labkit.point import job_name
+from labkit.source import code_digest, users_classes
 
 __all__ = ["Answer", "Chunk", "Done", "load_experiment", "new_name", "read_records", "run_chunk"]
 
@@ -61,6 +64,8 @@ class Chunk:
     """Metadata that all its runs share."""
     points: Sequence[tuple[str, dict[str, Any]]]
     """Key and parameters of each point."""
+    code: str = ""
+    """Digest of the experiment's code, as the lab has loaded it."""
     attempt: int = 1
     """How often the points were sent, this time included."""
     probe: str | None = None
@@ -106,10 +111,41 @@ def read_records(records: Sequence[bytes]) -> Iterator[Done]:
 
 
 @functools.lru_cache(maxsize=8)
-def load_experiment(pickled: bytes) -> epyc.Experiment:
-    """Return the experiment, from the cache if this process has loaded these bytes."""
+def load_experiment(pickled: bytes, code: str = "") -> epyc.Experiment:
+    """Return the experiment, from the cache if this process has loaded it.
+
+    Parameters
+    ----------
+    pickled : bytes
+        As cloudpickle writes it.
+    code : str
+        The digest of the code that the lab has loaded. A module that this process has
+        imported before it was edited is loaded again.
+
+    Raises
+    ------
+    ExperimentError
+        When the code here is another, whatever one does.
+    """
     experiment: epyc.Experiment = cloudpickle.loads(pickled)
-    return experiment
+    if _is_same_code(experiment, code):
+        return experiment
+    for module in dict.fromkeys(cls.__module__ for cls in reversed(users_classes(experiment))):
+        importlib.reload(sys.modules[module])
+    experiment = cloudpickle.loads(pickled)
+    if _is_same_code(experiment, code):
+        return experiment
+    raise ExperimentError(
+        f"the code of {type(experiment).__qualname__} here is not that of the lab, which has "
+        "imported an earlier or a later version of its file: restart the lab's Python, and give "
+        "engines on other machines the same file"
+    )
+
+
+def _is_same_code(e: epyc.Experiment, code: str) -> bool:
+    here = code_digest(e)
+    # compiled by another version of Python, it cannot be compared
+    return here.partition(":")[0] != code.partition(":")[0] or here == code
 
 
 def run_chunk(message: bytes) -> bytes:
@@ -127,7 +163,7 @@ def run_chunk(message: bytes) -> bytes:
     """
     chunk: Chunk = pickle.loads(message)
     facts = {**chunk.facts, **provenance.of_process(_engine_id())}
-    runner = Runner(load_experiment(chunk.experiment), facts, chunk.attempt)
+    runner = Runner(load_experiment(chunk.experiment, chunk.code), facts, chunk.attempt)
     out = _Out(chunk)
     started = time.monotonic()
     with Capture(echo=False) as capture:

@@ -25,6 +25,7 @@ from labkit.labs.progress import Progress
 from labkit.labs.recording import failures, record
 from labkit.labs.sweep import Group, Sweep, pickled
 from labkit.outcome import KEY, METADATA, failure
+from labkit.source import code_digest
 
 __all__ = ["ChunkedLab", "Runs", "spool_of"]
 
@@ -99,6 +100,7 @@ class ChunkedLab(Lab):
             experiment=pickled(group.experiment),
             facts=group.facts,
             points=group.points,
+            code=code_digest(group.experiment),
             probe=str(self._probe) if self._probe else None,
         )
 
@@ -130,7 +132,9 @@ class ChunkedLab(Lab):
     def _send(self, chunk: Chunk) -> Future[bytes]:
         future = self._submit(chunk, pickle.dumps(chunk, protocol=5))
         self._outstanding[chunk.name] = chunk, future
-        future.add_done_callback(lambda _: self._arrived.put(chunk.name))
+        # not self: what has to come back must not keep the lab alive
+        arrived, name = self._arrived, chunk.name
+        future.add_done_callback(lambda _: arrived.put(name))
         return future
 
     def _open_spool(self) -> None:

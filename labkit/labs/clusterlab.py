@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import weakref
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.progress import shell
 from labkit.labs.sweep import Sweep, pickled
 from labkit.notebook.labnotebook import SentChunk
+from labkit.source import code_digest
 
 if TYPE_CHECKING:
     import ipyparallel
@@ -97,7 +99,7 @@ timeout, cluster_id
         self._own: LocalCluster | None = None
         self._client: ipyparallel.Client | None = None
         self._leftovers: Leftovers | None = None
-        self._loadable: set[bytes] = set()
+        self._loadable: set[tuple[bytes, str]] = set()
         self._noted: set[str] = set()
         self._arguments = {
             "url_file": url_file,
@@ -129,10 +131,10 @@ timeout, cluster_id
             self._client = self._own.connect()
             self._leave_spools = True
             ALIVE.add(self._cluster_name())
+            # a lab that nobody holds any more, as when its cell runs again, ends its cluster
+            self._end_own = weakref.finalize(self, _end, self._own, self._client)
         else:
             self._client = self._connect_elsewhere()
-        if self._client.ids:
-            self._client[:].use_cloudpickle()
         self.activate()
 
     def _connect_elsewhere(self) -> ipyparallel.Client:
@@ -183,7 +185,7 @@ timeout, cluster_id
             self._client.close()
             self._client = None
         if self._own is not None:
-            self._own.stop()
+            self._end_own()
             self._own = None
             self._give_up()
         self._outstanding.clear()
@@ -225,7 +227,7 @@ timeout, cluster_id
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
         for group in sweep.groups:
-            self._check_on_engines(pickled(group.experiment), type(group.experiment).__qualname__)
+            self._check_on_engines(group.experiment)
         notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         try:
             self._launch(sweep)
@@ -235,10 +237,11 @@ timeout, cluster_id
             notebook.dropPendingResults(notebook.unsentResults())
             notebook.commit()
 
-    def _check_on_engines(self, experiment: bytes, name: str) -> None:
+    def _check_on_engines(self, e: epyc.Experiment) -> None:
         """Have the engines load the experiment, if they are idle, before any work starts."""
         import ipyparallel
 
+        experiment = pickled(e), code_digest(e)
         client = self._connected()
         if not client.ids:
             raise ClusterError(
@@ -246,17 +249,17 @@ timeout, cluster_id
             )
         if experiment in self._loadable or not _are_idle(client):
             return
-        result = client[:].apply_async(_why_not_loadable, experiment)
+        result = client[:].apply_async(_why_not_loadable, *experiment)
         try:
             problems = [p for p in result.get(timeout=_CHECK_S) if p]
         except ipyparallel.error.TimeoutError:
             return
-        except ipyparallel.error.RemoteError as e:
-            problems = [str(e).strip().splitlines()[-1]]
+        except ipyparallel.error.RemoteError as remote:
+            problems = [str(remote).strip().splitlines()[-1]]
         if problems:
             raise ExperimentError(
-                f"{name} cannot be loaded on {len(problems)} of {len(client.ids)} engines: "
-                f"{problems[0]}. Install what is missing there, "
+                f"{type(e).__qualname__} cannot be loaded on {len(problems)} of "
+                f"{len(client.ids)} engines: {problems[0]}. Install what is missing there, "
                 "or define the experiment in the notebook itself"
             )
         self._loadable.add(experiment)
@@ -384,12 +387,17 @@ timeout, cluster_id
         return nothing_comes or not self.notebook().anyPending()
 
 
-def _why_not_loadable(experiment: bytes) -> str:
+def _end(own: LocalCluster, client: ipyparallel.Client) -> None:
+    client.close()
+    own.stop()
+
+
+def _why_not_loadable(experiment: bytes, code: str) -> str:
     """Return why an engine cannot load an experiment; empty when it can."""
     import platform
 
     try:
-        load_experiment(experiment)
+        load_experiment(experiment, code)
     except Exception as e:
         return f"on {platform.node()}: {type(e).__name__}: {e}"
     return ""

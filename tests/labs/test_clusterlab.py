@@ -1,5 +1,7 @@
 """What only a cluster can do, and what can only happen to one."""
 
+import gc
+import importlib
 import os
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from labkit.errors import (
     ExperimentError,
     NotebookError,
     ParameterError,
+    SourceChangedWarning,
 )
 
 from .experiments import Kills, Sleeps, Square, Unpicklable
@@ -138,6 +141,56 @@ class TestBadInput:
         ):
             lab.runExperiment(only_here.Here())
         assert lab.notebook().numberOfAllPendingResults() == 0
+
+
+class TestChangedCode:
+    """What runs is what the lab has loaded, or nothing."""
+
+    CODE = "import labkit\nclass Made(labkit.Experiment):\n    x = labkit.Parameter([1, 2])\n"
+    CODE += "    def do(self, params):\n        return {'y': %s}\n"
+
+    @pytest.fixture
+    def edit(self, tmp_path, monkeypatch):
+        """Write another version of a module, and load it here."""
+        monkeypatch.syspath_prepend(tmp_path)
+
+        def write(value, load=True):
+            (tmp_path / "changing.py").write_text(self.CODE % value)
+            importlib.invalidate_caches()
+            if load:
+                sys.modules.pop("changing", None)
+                return importlib.import_module("changing").Made()
+            return sys.modules["changing"].Made()
+
+        yield write
+        sys.modules.pop("changing", None)
+
+    def test_engines_load_an_edited_module_again(self, edit, notebook):
+        first = edit("1")
+        with labkit.ClusterLab(notebook, n=1) as lab:
+            lab.runExperiment(first)
+            assert lab.wait()
+            with pytest.warns(SourceChangedWarning):
+                lab.runExperiment(edit("'second'"))
+            assert lab.wait()
+            assert list(lab.dataframe()["y"]) == [1, 1, "second", "second"]
+
+    def test_engines_that_have_another_version_refuse(self, edit, notebook):
+        edit("1")
+        stale = edit("'newer'", load=False)
+        with labkit.ClusterLab(notebook, n=1) as lab:
+            with pytest.raises(ExperimentError, match=r"code of Made here is not that of the lab"):
+                lab.runExperiment(stale)
+            assert not notebook.anyPending()
+
+
+def test_a_lab_that_nobody_holds_ends_its_cluster(notebook):
+    lab = labkit.ClusterLab(notebook, n=1)
+    lab.runExperiment(Square())
+    pids = engine_pids(lab)
+    del lab
+    gc.collect()
+    assert not psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], 10)[1]
 
 
 class TestLostEngines:
