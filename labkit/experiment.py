@@ -133,12 +133,15 @@ class Experiment(epyc.Experiment):
         self._metadata = {self.EXPERIMENT: f"{type(self).__module__}.{type(self).__name__}"}
         self._metadata[self.START_TIME] = started = datetime.now()
         failure: BaseException | None = None
+        point_set = dict(self.parameters())
         try:
             _phases(self, started)
         except (Exception, SystemExit) as e:
             failure = e
             self._metadata[self.EXCEPTION] = e
             self._metadata[self.TRACEBACK] = traceback.format_exc()
+        # an experiment may add parameters of its own, as in epyc, but not change the point
+        self.parameters().update(point_set)
         ended = datetime.now()
         self._metadata[self.END_TIME] = ended
         self._metadata[self.ELAPSED_TIME] = (ended - started).total_seconds()
@@ -150,13 +153,12 @@ class Experiment(epyc.Experiment):
 
 
 def _phases(e: Experiment, started: datetime) -> None:
-    # copies: what is recorded is the point, whatever the experiment does to its arguments
-    params, meta = dict(e.parameters()), e._metadata
+    params, meta = e.parameters(), e._metadata
     e.setUp(params)
     set_up = datetime.now()
     meta[e.SETUP_TIME] = (set_up - started).total_seconds()
     try:
-        results = e.do(dict(e.parameters()))
+        results = e.do(params)
         _check(e, results)
     except BaseException:
         _tear_down_quietly(e)

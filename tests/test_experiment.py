@@ -815,18 +815,20 @@ def test_the_digest_of_code_is_the_same_in_each_process():
     assert len(digests) == 1
 
 
-def test_what_do_does_to_its_arguments_is_not_recorded():
+def test_an_experiment_may_add_parameters_but_not_change_the_point():
     class Greedy(Experiment):
         def setUp(self, params):
-            params["x"] = 98
+            params["added"] = 3
 
         def do(self, params):
-            assert params["x"] == 1
+            assert params == {"x": 1, "y": 2, "added": 3}
             params["x"] = 99
             params.pop("y")
             return {}
 
-    assert Greedy().set({"x": 1, "y": 2}).run()["parameters"] == {"x": 1, "y": 2}
+    e = Greedy().set({"x": 1, "y": 2})
+    for _ in range(2):
+        assert e.run()["parameters"] == {"x": 1, "y": 2, "added": 3}
 
 
 def test_a_list_that_is_no_results_dicts_is_refused():

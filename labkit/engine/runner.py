@@ -63,7 +63,7 @@ class Runner:
         _reset_peak_memory()
         cpu = time.process_time()
         try:
-            outcome = self._experiment.set(parameters).run()
+            outcome = self._experiment.set(dict(parameters)).run()
             singles = list(flatten(outcome))
         except (Exception, SystemExit) as e:
             outcome = failure(parameters, e)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from labkit.designs import FactorialDesign
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Run, Runner
 from labkit.errors import (
+    ExperimentError,
     NotebookInUseError,
     ParameterError,
     SourceChangedWarning,
@@ -134,6 +136,14 @@ class Lab(epyc.Lab):
             When the ranges do not fit the design.
         """
         space = {} if e is None else {n: p.range for n, p in declared(e).items()}
+        for name in self._parameters.keys() - space.keys() if space else ():
+            close = difflib.get_close_matches(name, space, n=1)
+            if close:
+                warnings.warn(
+                    f"{type(e).__qualname__} declares {close[0]}, and the lab has {name} besides: "
+                    f"if that is a slip, del lab[{name!r}]",
+                    stacklevel=4,
+                )
         pairs: list[tuple[epyc.Experiment, dict[str, Any]]]
         pairs = self._design.experiments(e, space | self._parameters)
         return pairs
@@ -164,13 +174,15 @@ class Lab(epyc.Lab):
             self._settle()
         sweep = self._plan(e, only)
         if not len(sweep):
-            logger.info(
-                "no points to run: %s", "none is declared" if only == "all" else f"none is {only}"
-            )
+            if only == "all":
+                logger.warning("%s has no parameters, and so no points", type(e).__qualname__)
             return
         self._run(sweep)
 
-    def _plan(self, e: epyc.Experiment, only: str) -> Sweep:
+    def _plan(self, e: Any, only: str) -> Sweep:
+        if not isinstance(e, epyc.Experiment):
+            made = f"; make one: {e.__name__}()" if isinstance(e, type) else ""
+            raise ExperimentError(f"runExperiment takes an experiment, not {e!r}{made}")
         if only not in ONLY:
             raise ParameterError(f"only={only!r}{suggestion(str(only), ONLY)}")
         rs = self.notebook().current()

@@ -58,15 +58,17 @@ class Leftovers:
         self._collect_spools()
         self._drop(self._notebook.unsentResults(), "was never sent")
         elsewhere = 0
+        dead: list[str] = []
         for chunk in self._notebook.outstandingChunks():
             if chunk.name in self._mine:
                 continue
             if chunk.cluster == cluster:
                 self._chunks[chunk.message] = chunk
             elif chunk.cluster.startswith(OWN) and chunk.cluster not in ALIVE:
-                self._drop(chunk.jobs(), "was on a cluster that has ended")
+                dead += chunk.jobs()
             else:
                 elsewhere += chunk.stop - chunk.first
+        self._drop(dead, "has ended with its lab")
         if elsewhere:
             logger.warning("%d points are pending on another cluster", elsewhere)
 
@@ -91,7 +93,9 @@ class Leftovers:
         lost = self._notebook.stillPending(jobs)
         if lost:
             logger.warning(
-                "%d pending points are missing again: what would run them %s", len(lost), why
+                "missing again, no longer pending: %d; what would have run them %s",
+                len(lost),
+                why,
             )
             self._notebook.dropPendingResults(lost)
 

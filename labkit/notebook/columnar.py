@@ -164,10 +164,20 @@ def shared(numbers: Sequence[int | None], facts: Mapping[int, Mapping[str, Any]]
     return columns
 
 
+def _filled(column: pd.Series[Any], other: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column with the values of another one where its own are missing."""
+    gone = column.isna()
+    if not gone.any():
+        return column
+    pairs = zip(column, other, gone, strict=True)
+    return objects([b if is_gone else a for a, b, is_gone in pairs]).infer_objects()
+
+
 def frame(found: Mapping[tuple[str, str], Any], index: Sequence[int]) -> pd.DataFrame:
     """Return the table of these rows: parameters, results, metadata, each part by name.
 
-    Where a parameter and a result share a name, the column holds the result.
+    Where a parameter and a result share a name, the column holds the result, and the
+    parameter where there is no result.
     """
     import pandas as pd
 
@@ -176,7 +186,11 @@ def frame(found: Mapping[tuple[str, str], Any], index: Sequence[int]) -> pd.Data
         found.setdefault((METADATA, name), missing(len(index)))
     columns: dict[str, Any] = {}
     for part in (PARAMETERS, METADATA, RESULTS):
-        columns |= {name: s for (p, name), s in found.items() if p == part}
+        for name in [n for p, n in found if p == part]:
+            column = found[part, name]
+            if part == RESULTS and (PARAMETERS, name) in found:
+                column = _filled(column, found[PARAMETERS, name])
+            columns[name] = column
     order = dict.fromkeys(
         name for part in PARTS for p, name in sorted(found, key=lambda k: k[1]) if p == part
     )

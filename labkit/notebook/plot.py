@@ -240,6 +240,8 @@ def _listed(names: list[str]) -> str:
 def _counts(shown: Selection) -> list[str]:
     n = len(shown.frame)
     notes = [f"{n} outcome{'s' if n != 1 else ''}"]
+    if shown.older:
+        notes.append(f"{shown.older} of an older version")
     if shown.failed:
         notes.append(f"{shown.failed} failed")
     if shown.dropped:

@@ -27,6 +27,9 @@ _TAIL = 0.05
 _ENOUGH_FOR_INTERVAL = 5
 
 
+_NAME, _VERSION = "labkit.experiment", "labkit.experiment_version"
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """One of the columns that are shown."""
@@ -54,6 +57,8 @@ class Selection:
     """Other parameters that have several values, and so stand behind repeated points."""
     failed: int = 0
     """Outcomes that are not shown, for they failed."""
+    older: int = 0
+    """Outcomes that are not shown, for the experiment has a newer version."""
     dropped: int = 0
     """Outcomes that are not shown, for a value is missing or infinite."""
     experiments: list[str] = field(default_factory=list)
@@ -79,6 +84,8 @@ def select(notebook: LabNotebook, x: str, y: str, hue: str | None, tag: str | No
     frame = rs.dataframe(only_successful=True)
     if frame.empty:
         raise NotebookError(f"result set {tag} has no successful outcome to show")
+    successes = len(frame)
+    frame = _newest(frame)
     shown = {"x": x, "y": y} | ({} if hue is None else {"hue": hue})
     frame[y] = _numbers_of_booleans(frame[y])
     axes = {role: _axis(rs, frame[name], name) for role, name in shown.items()}
@@ -96,10 +103,20 @@ def select(notebook: LabNotebook, x: str, y: str, hue: str | None, tag: str | No
         axes["y"],
         axes.get("hue"),
         others,
-        failed=rs.numberOfResults() - len(frame),
+        failed=rs.numberOfResults() - successes,
+        older=successes - len(frame),
         dropped=len(values) - len(there),
         experiments=_experiments(frame),
     )
+
+
+def _newest(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out what an experiment gave before its newest version: the same points mean others."""
+    if _VERSION not in frame or _NAME not in frame:
+        return frame
+    versions = frame[_VERSION].astype(object)
+    newest = versions.groupby(frame[_NAME].astype(object), dropna=False).transform("last")
+    return frame[(versions == newest) | versions.isna()]
 
 
 def _experiments(frame: pd.DataFrame) -> list[str]:

@@ -258,7 +258,7 @@ class ResultSet(epyc.ResultSet):
         """Return all outcomes as a table: parameters, results, metadata.
 
         A missing value is NaN (None among objects). Where a parameter and a result
-        share a name, the column holds the result.
+        share a name, the column holds the result, and the parameter where there is none.
         """
         import pandas as pd
 
@@ -268,7 +268,8 @@ class ResultSet(epyc.ResultSet):
         columns: dict[str, list[Any]] = {}
         for part in (PARAMETERS, METADATA, RESULTS):
             for name in self._names[part] or ():
-                columns[name] = [rc[part].get(name) for rc in rows.values()]
+                instead = PARAMETERS if part == RESULTS else part
+                columns[name] = [rc[part].get(name, rc[instead].get(name)) for rc in rows.values()]
         order = dict.fromkeys(n for part in PARTS for n in self._names[part] or ())
         frame = pd.DataFrame({name: _series(columns[name]) for name in order})
         return frame.set_axis(list(rows)) if len(rows) < self.numberOfResults() else frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import weakref
@@ -69,6 +70,9 @@ class SQLiteLabNotebook(LabNotebook):
         begin = partial(_begin, description=description or "A notebook")
         self._database = Database(Path(name), create, begin)
         self._finalizer = weakref.finalize(self, self._database.close)
+        # at exit before h5py closes itself, which finalize's own hook may be too old for
+        self._finalizer.atexit = False
+        atexit.register(self._finalizer)
         self._start(description)
 
     def _start(self, description: str | None) -> None:

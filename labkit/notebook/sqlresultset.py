@@ -106,6 +106,7 @@ class SQLResultSet(ResultSet):
             known = columns_of(c, self._number)
             waiting = c.execute(self._where_pending(schema.pending.c.parameters).limit(1)).scalar()
             has_rows = self._count(c) > 0
+            facts = c.execute(sa.select(schema.provenance.c.facts)).scalars().all()
         names: dict[str, list[str] | None] = {}
         for part in PARTS:
             found = {name for p, name in known if p == part}
@@ -113,6 +114,7 @@ class SQLResultSet(ResultSet):
                 found |= set(loads(waiting, _NoArrays()))
             if part == METADATA and has_rows:
                 found |= Experiment.StandardMetadata
+                found.update(*(loads(text, _NoArrays()) for text in facts))
             names[part] = sorted(found) if found else None
         return names
 

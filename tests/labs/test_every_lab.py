@@ -10,6 +10,7 @@ import labkit
 from labkit import point
 from labkit.errors import (
     DesignException,
+    ExperimentError,
     LabNotebookLockedException,
     NotebookInUseError,
     ParameterError,
@@ -220,6 +221,36 @@ def test_explicit_points(lab):
     assert sorted(run(lab, Square())["area"]) == [1, 25]
 
 
+def test_a_result_of_a_parameters_name_does_not_hide_it(lab):
+    class Echo(labkit.Experiment):
+        x = labkit.Parameter([1, 2, 3])
+
+        def do(self, params):
+            if params["x"] == 2:
+                raise ValueError
+            return {"x": params["x"] * 10} if params["x"] == 3 else {"y": 1}
+
+    frame = run(lab, Echo())
+    assert sorted(frame["x"]) == [1, 2, 30]
+
+
+def test_an_undeclared_parameter_that_looks_like_a_declared_one_is_said(lab):
+    class Walk(labkit.Experiment):
+        steps = labkit.Parameter([1])
+
+    lab["stps"] = [1]
+    with pytest.warns(
+        UserWarning, match=r"Walk declares steps, and the lab has stps.*del lab\['stps'\]"
+    ):
+        lab.runExperiment(Walk())
+    assert lab.wait()
+
+
+def test_an_experiment_without_parameters_is_said(lab, caplog):
+    lab.runExperiment(labkit.Experiment())
+    assert "Experiment has no parameters" in caplog.text
+
+
 class TestBadInput:
     """Each is an error of ours that names thing, place and remedy, before any work starts."""
 
@@ -247,6 +278,10 @@ class TestBadInput:
     def test_design_that_does_not_fit(self, lab):
         lab["x"] = labkit.Range(0, 1)
         self.refuses(lab, DesignException, "x.*LatinHypercubeDesign")
+
+    def test_a_class_instead_of_an_experiment(self, lab):
+        with pytest.raises(ExperimentError, match=r"make one: Square\(\)"):
+            lab.runExperiment(Square)
 
     def test_unknown_only(self, lab):
         self.refuses(lab, ParameterError, "did you mean missing", only="mising")

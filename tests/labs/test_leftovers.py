@@ -84,7 +84,7 @@ def test_what_the_hub_has_lost_is_missing_again(left, caplog):
     Leftovers(left, "c", set()).collect(Hub({"m1": answer(0)}))
     assert left.numberOfResults() == 2
     assert not left.anyPending()
-    assert "2 pending points are missing again" in caplog.text
+    assert "missing again, no longer pending: 2" in caplog.text
 
 
 def test_what_is_on_another_cluster_stays_pending(left):
