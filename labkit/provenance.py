@@ -38,7 +38,7 @@ def of_experiment(e: epyc.Experiment) -> dict[str, Any]:
     inside = e
     while isinstance(inside, epyc.ExperimentCombinator):
         inside = inside.experiment()
-    commit, is_dirty = _git(_folder(type(inside)))
+    commit, is_dirty = _git(_place(type(inside)))
     return {
         "labkit.experiment": identity(e),
         "labkit.experiment_version": getattr(inside, "version", 1),
@@ -80,23 +80,27 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _folder(cls: type) -> Path:
-    """Return the folder of the code of a class, or where its notebook runs."""
+def _place(cls: type) -> Path:
+    """Return the file of the code of a class, or the folder where its notebook runs."""
     try:
-        return Path(inspect.getfile(cls)).resolve().parent
+        return Path(inspect.getfile(cls)).resolve()
     except (TypeError, OSError):
         return Path.cwd()
 
 
-def _git(folder: Path) -> tuple[str | None, bool | None]:
-    """Return the commit checked out around a folder, and whether files differ from it."""
+def _git(place: Path) -> tuple[str | None, bool | None]:
+    """Return the commit checked out around a file or folder, and whether code differs from it.
+
+    A file that git does not know differs, too.
+    """
+    folder = place if place.is_dir() else place.parent
     try:
-        commit = _ask_git(folder, "rev-parse", "HEAD")
-        return commit.strip(), bool(
-            _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
-        )
+        commit = _ask_git(folder, "rev-parse", "HEAD").strip()
+        changed = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+        is_known = place.is_dir() or _ask_git(folder, "ls-files", "--", place.name)
     except (OSError, subprocess.SubprocessError):
         return None, None
+    return commit, bool(changed) or not is_known
 
 
 def _ask_git(folder: Path, *question: str) -> str:

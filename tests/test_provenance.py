@@ -61,3 +61,14 @@ def test_this_process():
     assert facts["labkit.version"] == labkit.__version__
     assert facts["labkit.python"] == platform.python_version()
     assert facts["labkit.numba"]
+
+
+def test_code_that_git_does_not_know_is_not_in_the_commit(tmp_path):
+    (tmp_path / "known.py").touch()
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    (tmp_path / "unknown.py").touch()
+    assert provenance._git(tmp_path / "known.py")[1] is False
+    assert provenance._git(tmp_path / "unknown.py")[1] is True
+    assert provenance._git(tmp_path)[1] is False

@@ -213,6 +213,9 @@ def _work(request: Request, lab: Lab, interruption: Interruption) -> str:
         lab.wait()
     except ClusterError as e:
         return str(e)
+    except KeyboardInterrupt:
+        lab.abandon()
+        raise
     return ""
 
 

@@ -110,6 +110,8 @@ class LocalCluster:
         """Stop all processes, and return when they have ended."""
         if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
             self._supervisor.stdin.close()
+        # a child that this process has forked may hold the pipe open
+        self._supervisor.terminate()
         self._supervisor.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 

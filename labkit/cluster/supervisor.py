@@ -36,8 +36,15 @@ _RESTARTS = 20
 
 #: Numerical libraries use one thread an engine, as there is an engine a core.
 _ONE_THREAD = {
-    f"{library}_NUM_THREADS": "1"
-    for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
+    f"{library}_THREADS": "1"
+    for library in (
+        "OMP_NUM",
+        "MKL_NUM",
+        "OPENBLAS_NUM",
+        "NUMEXPR_NUM",
+        "NUMBA_NUM",
+        "VECLIB_MAXIMUM",
+    )
 }
 
 _CONTROLLER = (
@@ -71,6 +78,7 @@ class Supervisor:
         self._controller: subprocess.Popen[bytes] | None = None
         self._engines: list[subprocess.Popen[bytes]] = []
         self._restarts = 0
+        self._lab = os.getppid()
 
     def run(self) -> int:
         """Serve until standard input closes or a signal comes; return the exit status."""
@@ -91,6 +99,9 @@ class Supervisor:
 
     def _is_asked_to_stop(self) -> bool:
         readable, _, _ = select.select([sys.stdin], [], [], _LOOK_S)
+        if os.getppid() != self._lab:
+            # it has died, and a child of it holds the pipe open
+            return True
         return bool(readable) and os.read(sys.stdin.fileno(), 1024) == b""
 
     def _look_after(self) -> None:

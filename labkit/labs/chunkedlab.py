@@ -220,8 +220,12 @@ class ChunkedLab(Lab):
         if path is not None:
             path.unlink(missing_ok=True)
 
-    def _give_up(self) -> None:
-        """Let go of all chunks: save what engines had finished; the rest is missing again."""
+    def abandon(self) -> None:
+        """Let go of all that is under way: what engines have finished is saved, the rest missing.
+
+        Points that run may go on running on engines that are not the lab's own; what comes
+        of them is ignored.
+        """
         given_up = [chunk for chunk, _ in self._outstanding.values()]
         self._outstanding.clear()
         for chunk in given_up:

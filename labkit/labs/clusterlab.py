@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import epyc
 
 from labkit.engine.worker import Chunk, load_experiment, run_chunk
-from labkit.errors import ClusterError, ClusterStartError, ExperimentError
+from labkit.errors import ClusterError, ClusterStartError, ExperimentError, ParameterError
 from labkit.labs.chunkedlab import ChunkedLab, Runs
 from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.progress import shell
@@ -95,9 +95,15 @@ timeout, cluster_id
     ) -> None:
         ChunkedLab.__init__(self, notebook, design)
         self._begin(retries)
+        where = url_file or profile or profile_dir
+        if n is not None and where is not None:
+            raise ParameterError(
+                f"ClusterLab(n={n}) starts a cluster of its own, and {where} is another: give one"
+            )
         self._engines_wanted = n
         self._own: LocalCluster | None = None
         self._client: ipyparallel.Client | None = None
+        self._cluster = ""
         self._leftovers: Leftovers | None = None
         self._loadable: set[tuple[bytes, str]] = set()
         self._noted: set[str] = set()
@@ -125,17 +131,22 @@ timeout, cluster_id
         if self._client is not None:
             return
         if self._engines_wanted is not None:
-            from labkit.cluster.local import LocalCluster
-
-            self._own = LocalCluster(self._engines_wanted)
-            self._client = self._own.connect()
-            self._leave_spools = True
-            ALIVE.add(self._cluster_name())
-            # a lab that nobody holds any more, as when its cell runs again, ends its cluster
-            self._end_own = weakref.finalize(self, _end, self._own, self._client)
+            self._start_own(self._engines_wanted)
         else:
             self._client = self._connect_elsewhere()
+            self._cluster = _name_of(self._client)
         self.activate()
+
+    def _start_own(self, engines: int) -> None:
+        from labkit.cluster.local import LocalCluster
+
+        self._own = LocalCluster(engines)
+        self._client = self._own.connect()
+        self._cluster = OWN + _name_of(self._client)
+        self._leave_spools = True
+        ALIVE.add(self._cluster)
+        # a lab that nobody holds any more, as when its cell runs again, ends its cluster
+        self._end_own = weakref.finalize(self, _end, self._own, self._client)
 
     def _connect_elsewhere(self) -> ipyparallel.Client:
         import ipyparallel
@@ -181,13 +192,13 @@ timeout, cluster_id
         not finished stays pending, and the next lab takes it.
         """
         if self._client is not None:
-            ALIVE.discard(self._cluster_name())
+            ALIVE.discard(self._cluster)
             self._client.close()
             self._client = None
         if self._own is not None:
             self._end_own()
             self._own = None
-            self._give_up()
+            self.abandon()
         self._outstanding.clear()
         self._noted.clear()
         self._leftovers = None
@@ -199,15 +210,21 @@ timeout, cluster_id
         return name, {**arguments, **self._arguments, "n": self._engines_wanted}
 
     def _connected(self) -> ipyparallel.Client:
+        """Return the connection.
+
+        Raises
+        ------
+        ClusterError
+            When the lab's own cluster has ended: its hub would never answer.
+        """
         self.open()
         assert self._client is not None
+        if self._own is not None and not self._own.is_alive():
+            raise ClusterError(
+                "the lab's own cluster has ended: close the lab, "
+                "and run what is missing with a new one"
+            )
         return self._client
-
-    def _cluster_name(self) -> str:
-        """Name the cluster in the notebook by its key, which a restart may keep."""
-        key: bytes = self._connected().session.key
-        name = hashlib.blake2b(key, digest_size=8).hexdigest()
-        return OWN + name if self._own is not None else name
 
     def numberOfEngines(self) -> int:
         """Return the number of engines that are there now."""
@@ -272,10 +289,13 @@ timeout, cluster_id
 
     def _note_chunks(self) -> None:
         """Note in the notebook which messages carry what is pending."""
-        cluster = self._cluster_name()
+        fresh: list[tuple[Chunk, Any]]
         fresh = [pair for name, pair in self._outstanding.items() if name not in self._noted]
         self.notebook().recordChunks(
-            [SentChunk(c.name, c.sweep, c.first, c.stop, cluster, f.msg_ids[0]) for c, f in fresh]  # type: ignore[attr-defined]
+            [
+                SentChunk(c.name, c.sweep, c.first, c.stop, self._cluster, result.msg_ids[0])
+                for c, result in fresh
+            ]
         )
         self._noted.update(chunk.name for chunk, _ in fresh)
 
@@ -313,19 +333,15 @@ timeout, cluster_id
                 client.purge_hub_results(future)
 
     def _look_around(self) -> int:
-        if self._own is not None and not self._own.is_alive():
-            raise ClusterError(
-                "the lab's own cluster has ended: close the lab, "
-                "and run what is missing with a new one"
-            )
+        client = self._connected()
         self._note_chunks()
-        return self._left_behind().collect(self._connected())
+        return self._left_behind().collect(client)
 
     def _left_behind(self) -> Leftovers:
         """Return what an earlier lab has left pending on this cluster."""
         if self._leftovers is None:
             mine = set(self._outstanding)
-            self._leftovers = Leftovers(self.notebook(), self._cluster_name(), mine)
+            self._leftovers = Leftovers(self.notebook(), self._cluster, mine)
         return self._leftovers
 
     def _settle(self) -> None:
@@ -380,11 +396,20 @@ timeout, cluster_id
             self._work_off(self._is_all_here, total, timeout)
         finally:
             notebook.commit()
-        return not notebook.anyPending()
+        if notebook.anyPending():
+            return False
+        self._close_spool()
+        return True
 
     def _is_all_here(self) -> bool:
         nothing_comes = not self._outstanding and not self._left_behind()
         return nothing_comes or not self.notebook().anyPending()
+
+
+def _name_of(client: ipyparallel.Client) -> str:
+    """Name a cluster in the notebook by its key, which a restart may keep."""
+    key: bytes = client.session.key
+    return hashlib.blake2b(key, digest_size=8).hexdigest()
 
 
 def _end(own: LocalCluster, client: ipyparallel.Client) -> None:

@@ -16,6 +16,7 @@ from labkit.designs import FactorialDesign
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Run, Runner
 from labkit.errors import (
+    DesignException,
     ExperimentError,
     NotebookInUseError,
     ParameterError,
@@ -76,6 +77,15 @@ class Lab(epyc.Lab):
     _design: Design
 
     def __init__(self, notebook: LabNotebook | None = None, design: Design | None = None) -> None:
+        if not isinstance(notebook, LabNotebook | None):
+            raise ParameterError(
+                f"a lab writes a notebook of labkit's, not {notebook!r}: "
+                "for example labkit.SQLiteLabNotebook('walks.db')"
+            )
+        if not isinstance(design, epyc.Design | None):
+            raise DesignException(
+                f"design={design!r} is no design: for example labkit.SobolDesign(n=64)"
+            )
         # not super(): epyc's other labs are beside this class, with constructors of their own
         epyc.Lab.__init__(
             self,
@@ -256,6 +266,9 @@ class Lab(epyc.Lab):
         missing, and ``runExperiment(e, only="missing")`` goes on with it.
         """
         self._is_draining = True
+
+    def abandon(self) -> None:
+        """Let go of all that is under way. In this process, nothing is."""
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending.

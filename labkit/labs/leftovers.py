@@ -126,7 +126,8 @@ class Leftovers:
         result = client.get_result(chunk.message, block=False, owner=False)
         try:
             answer: Answer = pickle.loads(result.get())
-        except ipyparallel.error.RemoteError as e:
+        except (ipyparallel.error.IPythonError, KeyError) as e:
+            # for a task that was aborted, ipyparallel itself raises KeyError('ename')
             self._collect_spools()
             self._drop(chunk.jobs(), f"failed: {e}")
             return 0

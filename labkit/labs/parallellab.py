@@ -99,7 +99,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
             self._work_off(lambda: not self._outstanding, len(sweep))
         finally:
             self._withdraw([future for _, future in self._outstanding.values()])
-            self._give_up()
+            self.abandon()
             notebook.dropPendingResults(notebook.stillPending(sweep.jobs()))
             ALIVE.discard(mine)
             self._close_spool()

@@ -34,6 +34,7 @@ class Progress:
             unit="point",
             disable=not shown,
             ncols=None if knows_width else 80,
+            nrows=None if knows_width else 24,
             dynamic_ncols=knows_width,
             smoothing=0.1,
             mininterval=0.2,

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -116,6 +117,10 @@ class TestBadInput:
     def test_no_such_cluster(self, tmp_path):
         with pytest.raises(ClusterStartError, match=r"absent.*ipcluster start --profile=absent"):
             labkit.ClusterLab(profile="absent", ipython_dir=str(tmp_path))
+
+    def test_two_clusters_at_once(self):
+        with pytest.raises(ParameterError, match="and lab is another"):
+            labkit.ClusterLab(n=1, profile="lab")
 
     @pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
     def test_number_of_engines(self, n):
@@ -242,6 +247,32 @@ class TestLostEngines:
         done = own.notebook().numberOfResults()
         assert own.notebook().numberOfAllPendingResults() == 0
         assert len(own.missing(Sleeps())) == 200 - done
+
+    def test_a_dead_cluster_is_said_before_work_is_given_to_it(self, own):
+        own._own._supervisor.kill()
+        own._own._supervisor.wait()
+        with pytest.raises(ClusterError, match="own cluster has ended"):
+            own.runExperiment(Square())
+        assert not own.notebook().anyPending()
+
+    def test_what_is_abandoned_is_missing(self, own):
+        own["x"] = range(100)
+        own.runExperiment(Sleeps(0.1))
+        own.wait(timeout=1)
+        own.abandon()
+        assert not own.notebook().anyPending()
+        assert own.wait()
+        assert 0 < len(own.missing(Sleeps())) < 100
+
+    def test_closing_does_not_wait_for_forked_children(self, own):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        started = time.monotonic()
+        own.close()
+        assert time.monotonic() - started < 20
+        assert child.is_alive()
+        child.kill()
+        child.join()
 
     def test_closing_keeps_what_is_finished_and_the_rest_is_missing(self, own):
         own["x"] = range(200)

@@ -251,6 +251,14 @@ def test_an_experiment_without_parameters_is_said(lab, caplog):
     assert "Experiment has no parameters" in caplog.text
 
 
+@pytest.mark.parametrize("made", [labkit.Lab, labkit.ParallelLab])
+def test_a_lab_of_something_else(made):
+    with pytest.raises(ParameterError, match=r"not 'x.db': for example labkit.SQLiteLabNotebook"):
+        made("x.db")
+    with pytest.raises(DesignException, match=r"is no design"):
+        made(design=labkit.SobolDesign)
+
+
 class TestBadInput:
     """Each is an error of ours that names thing, place and remedy, before any work starts."""
 

@@ -36,6 +36,8 @@ class Hub:
 
         class Result:
             def get(self):
+                if isinstance(answer, Exception):
+                    raise answer
                 return answer
 
         return Result()
@@ -85,6 +87,12 @@ def test_what_the_hub_has_lost_is_missing_again(left, caplog):
     assert left.numberOfResults() == 2
     assert not left.anyPending()
     assert "missing again, no longer pending: 2" in caplog.text
+
+
+def test_what_was_aborted_is_missing_again(left):
+    Leftovers(left, "c", set()).collect(Hub({"m1": KeyError("ename"), "m2": answer(2)}))
+    assert left.numberOfResults() == 2
+    assert not left.anyPending()
 
 
 def test_what_is_on_another_cluster_stays_pending(left):
