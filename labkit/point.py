@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from labkit.errors import UnhashableParameterError, with_article
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Point", "canonical", "generator", "job_name", "key"]
+__all__ = ["canonical", "generator", "job_name", "key"]
 
 #: Bytes of a key: blake2b-128.
 KEY_BYTES = 16
@@ -29,20 +28,6 @@ _SCALARS = (float, str, bool, type(None))
 _encode = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
 ).encode
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One assignment of parameters, and the experiment that runs there.
-
-    The experiment is held by the caller: a design may give every point
-    its own, and a million points share one.
-    """
-
-    parameters: dict[str, Any]
-    """Names to values."""
-    key: str
-    """The hash that names this point, in hexadecimal."""
 
 
 def canonical(value: Any) -> Any:

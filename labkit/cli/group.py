@@ -62,13 +62,13 @@ class LabkitGroup(click.Group):
             click.echo("\nInterrupted.", err=True)
             ctx.exit(INTERRUPTED)
         except Exception as e:
-            if _is_ours(e):
+            if _is_ours(e) or isinstance(e, OSError):
                 raise _Failure(str(e)) from e
             raise
 
 
 class _Failure(click.ClickException):
-    """An error of labkit's, as ``Error: ...`` and exit status 2."""
+    """An error of labkit's, or of a file that cannot be used, as ``Error: ...`` and exit status 2."""
 
     exit_code = 2
 

@@ -61,6 +61,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseException):
         return str(value) or repr(value)
     if isinstance(value, np.generic) or (type(value) is np.ndarray and value.ndim == 0):
+        if value.dtype.kind in "mM":
+            return None if np.isnat(value) else value[()]
         plain = value.item()
         return value if hasattr(plain, "dtype") else plain
     if isinstance(value, str):
@@ -82,6 +84,8 @@ def _of_objects(values: Sequence[Any]) -> pa.Array:
         for wanted, make in _SIMPLE.items():
             if types <= wanted:
                 return make(values)
+        if types in ({np.datetime64}, {np.timedelta64}):
+            return _times(values)
         if types == {datetime}:
             return _moments(values)
         if types <= {np.ndarray, list}:
@@ -114,6 +118,19 @@ _SIMPLE: dict[frozenset[type], Callable[[Sequence[Any]], Any]] = {
     frozenset({str}): _simple("string"),
     frozenset({bytes}): _simple("binary"),
 }
+
+
+def _times(values: Sequence[Any]) -> pa.Array:
+    """Return NumPy's times or durations, in a unit that Arrow has."""
+    import numpy as np
+    import pyarrow as pa
+
+    there = np.array([value for value in values if value is not None])
+    unit, count = np.datetime_data(there.dtype)
+    is_fine = count == 1 and unit in ("s", "ms", "us", "ns", "D")
+    times = there if is_fine else there.astype(f"{there.dtype.kind}8[s]")
+    found = iter(pa.array(times).to_pylist() if unit == "D" else pa.array(times))
+    return pa.array([None if value is None else next(found) for value in values])
 
 
 def _moments(values: Sequence[datetime | None]) -> pa.Array:

@@ -139,6 +139,9 @@ def _sequence_of(array: Array) -> Array | None:
     """Return an array as HDF5 has sequences of it, or None."""
     import numpy as np
 
+    if array.dtype.kind == "T":
+        # text of variable width has no byte order
+        return None
     if array.dtype.kind in "mM":
         array = np.ascontiguousarray(array).view(np.dtype("i8").newbyteorder(array.dtype.byteorder))
     native = array.astype(array.dtype.newbyteorder("="), copy=False)

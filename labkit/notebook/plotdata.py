@@ -159,9 +159,6 @@ _UNITS = dict.fromkeys(
 ) | {"labkit.cpu_time": "s", "labkit.peak_memory": "bytes"}
 
 
-_COMPLEX = "holds complex numbers: return a real one, such as its size"
-
-
 def _kind(column: pd.Series[Any], name: str) -> str:
     import numpy as np
     import pandas as pd
