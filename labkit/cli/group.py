@@ -68,7 +68,7 @@ class LabkitGroup(click.Group):
 
 
 class _Failure(click.ClickException):
-    """An error of labkit's, or of a file that cannot be used, as ``Error: ...`` and exit status 2."""
+    """What went wrong, as ``Error: ...`` and exit status 2."""
 
     exit_code = 2
 

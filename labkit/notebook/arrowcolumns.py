@@ -62,7 +62,8 @@ def _plain(value: Any) -> Any:
         return str(value) or repr(value)
     if isinstance(value, np.generic) or (type(value) is np.ndarray and value.ndim == 0):
         if value.dtype.kind in "mM":
-            return None if np.isnat(value) else value[()]
+            scalar = np.asarray(value)[()]
+            return None if np.isnat(scalar) else scalar
         plain = value.item()
         return value if hasattr(plain, "dtype") else plain
     if isinstance(value, str):
