@@ -160,7 +160,7 @@ def shared(numbers: Sequence[int | None], facts: Mapping[int, Mapping[str, Any]]
             column = pd.Categorical.from_codes(codes[rows], categories=pd.Index(categories))
             columns[name] = pd.Series(column)
         else:
-            columns[name] = objects(objects(values).to_numpy()[rows])
+            columns[name] = objects(objects(values).to_numpy()[rows]).infer_objects()
     return columns
 
 
