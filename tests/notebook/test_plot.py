@@ -126,6 +126,24 @@ def test_what_failed_or_has_no_value_is_counted_not_shown() -> None:
     assert caption(figure) == "2 outcomes, 2 failed, 3 without a finite value"
 
 
+def test_of_an_experiment_the_newest_version_is_shown(tmp_path: Path) -> None:
+    class Walk(Experiment):
+        x = Parameter([1, 2, 3])
+
+        def do(self, params: dict[str, Any]) -> dict[str, Any]:
+            return {"y": params["x"] * float(type(self).version)}
+
+    with SQLiteLabNotebook(tmp_path / "walks.db").open() as notebook:
+        lab = labkit.Lab(notebook)
+        for Walk.version in (1, 10):
+            lab.runExperiment(Walk())
+        figure, axes = drawn(notebook, "x", "y")
+        assert sorted(axes.lines[0].get_ydata()) == [10, 20, 30]
+        assert any("3 of an older version" in text.get_text() for text in figure.texts)
+        both, _ = drawn(notebook, "labkit.experiment_version", "y")
+        assert both is not None
+
+
 def test_from_a_notebook_on_disk(tmp_path: Path) -> None:
     class Square(Experiment):
         """Areas."""
