@@ -326,7 +326,7 @@ def test_what_cannot_be_kept_is_refused_by_name(fmt: Format, path: Path, name: s
     before = path.read_bytes()
     with pytest.raises(UnstorableValueError, match=r"the result: an? .* cannot be stored"):
         notebook.addResult([outcome_of({"fine": 1}), outcome_of({"the result": REFUSED[name]})])
-    with pytest.raises(UnstorableValueError, match=r"window: a .* cannot be stored"):
+    with pytest.raises(UnstorableValueError, match=r"window: an? .* cannot be stored"):
         notebook.addPendingResult({"window": REFUSED[name]}, "job")
     with pytest.raises(UnstorableValueError, match=r"note: a .* cannot be stored"):
         notebook.current()["note"] = REFUSED[name]
