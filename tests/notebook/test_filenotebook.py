@@ -328,7 +328,7 @@ def test_what_cannot_be_kept_is_refused_by_name(fmt: Format, path: Path, name: s
         notebook.addResult([outcome_of({"fine": 1}), outcome_of({"the result": REFUSED[name]})])
     with pytest.raises(UnstorableValueError, match=r"window: an? .* cannot be stored"):
         notebook.addPendingResult({"window": REFUSED[name]}, "job")
-    with pytest.raises(UnstorableValueError, match=r"note: a .* cannot be stored"):
+    with pytest.raises(UnstorableValueError, match=r"note: an? .* cannot be stored"):
         notebook.current()["note"] = REFUSED[name]
     assert notebook.numberOfResults() == 0
     notebook.commit()
