@@ -19,7 +19,7 @@ import epyc
 
 import labkit
 from labkit.experiment import identity
-from labkit.source import source_digest
+from labkit.source import innermost, source_digest
 
 __all__ = ["of_experiment", "of_process"]
 
@@ -35,9 +35,7 @@ def of_experiment(e: epyc.Experiment) -> dict[str, Any]:
     dict
         Metadata elements; the commit is None outside a git repository.
     """
-    inside = e
-    while isinstance(inside, epyc.ExperimentCombinator):
-        inside = inside.experiment()
+    inside = innermost(e)
     commit, is_dirty = _git(_place(type(inside)))
     return {
         "labkit.experiment": identity(e),

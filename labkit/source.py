@@ -15,7 +15,7 @@ import epyc
 
 from labkit.point import KEY_BYTES
 
-__all__ = ["code_digest", "source_digest", "users_classes"]
+__all__ = ["code_digest", "innermost", "source_digest", "users_classes"]
 
 
 def source_digest(e: epyc.Experiment) -> str:
@@ -64,14 +64,19 @@ def code_digest(e: epyc.Experiment) -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}:{digest.hexdigest()}"
 
 
+def innermost(e: epyc.Experiment) -> epyc.Experiment:
+    """Return the experiment inside all combinators, or the experiment itself."""
+    while isinstance(e, epyc.ExperimentCombinator):
+        e = e.experiment()
+    return e
+
+
 def users_classes(e: epyc.Experiment) -> list[type]:
     """Return the class of an experiment and those of its bases that are nobody else's.
 
     Of a combinator, those of the experiment inside.
     """
-    while isinstance(e, epyc.ExperimentCombinator):
-        e = e.experiment()
-    return [cls for cls in type(e).__mro__ if _is_users(cls)]
+    return [cls for cls in type(innermost(e)).__mro__ if _is_users(cls)]
 
 
 def _code(code: types.CodeType) -> Iterator[bytes]:

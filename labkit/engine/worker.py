@@ -13,7 +13,7 @@ import pickle
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Answer:
     """How long the points took together."""
 
 
-def read_records(records: Sequence[bytes]) -> Iterator[Done]:
+def read_records(records: Iterable[bytes]) -> Iterator[Done]:
     """Yield job and run of each point in the records of an answer or a spool."""
     for record in records:
         yield from pickle.loads(record)

@@ -231,7 +231,7 @@ class ChunkedLab(Lab):
         for chunk in given_up:
             path = spool_of(chunk)
             if path is not None:
-                record(self.notebook(), list(read_records(list(spool.read(path)))))
+                record(self.notebook(), list(read_records(spool.read(path))))
         jobs = [chunk.job(i) for chunk in given_up for i in range(len(chunk.points))]
         self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
 
@@ -244,7 +244,7 @@ class ChunkedLab(Lab):
         times. The others did nothing, and go on.
         """
         path = spool_of(chunk)
-        runs = list(read_records(list(spool.read(path)))) if path else []
+        runs = list(read_records(spool.read(path))) if path else []
         finished, count = len(runs), len(chunk.points)
         logger.warning("an engine ended with %d of %d points to go: %s", count - finished, count, e)
         culprit = self._culprit(chunk, path, finished)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,9 +83,9 @@ class Leftovers:
         folder = self._notebook.spoolFolder()
         found = spool.leftovers(folder) if folder is not None and folder.is_dir() else []
         for path in (p for p in found if spool.chunk_of(p) not in self._mine):
-            self._record(list(spool.read(path)))
+            self._record(spool.read(path))
 
-    def _record(self, records: list[bytes]) -> int:
+    def _record(self, records: Iterable[bytes]) -> int:
         runs = list(read_records(records))
         record(self._notebook, runs)
         return len(runs)

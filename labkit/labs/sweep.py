@@ -14,6 +14,7 @@ from labkit import point, provenance
 from labkit.errors import ExperimentError, with_article
 from labkit.experiment import identity
 from labkit.notebook.resultset import ResultSet
+from labkit.source import innermost
 
 __all__ = ["ONLY", "Group", "Sweep", "pickled", "plan"]
 
@@ -98,9 +99,7 @@ def plan(
 
 
 def _version(e: epyc.Experiment) -> int | str:
-    while isinstance(e, epyc.ExperimentCombinator):
-        e = e.experiment()
-    version: int | str = getattr(e, "version", 1)
+    version: int | str = getattr(innermost(e), "version", 1)
     return version
 
 
