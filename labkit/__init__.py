@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from epyc import PackageContactInfo as PackageContactInfo
     from epyc import ResultsDict as ResultsDict
 
+    from labkit.attachment import Attachment as Attachment
     from labkit.designs import Design as Design
     from labkit.designs import ExperimentalConfiguration as ExperimentalConfiguration
     from labkit.designs import FactorialDesign as FactorialDesign
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "labkit.attachment": ("Attachment",),
     "labkit.designs": (
         "Design",
         "ExperimentalConfiguration",

@@ -8,6 +8,9 @@
     │   └── UnhashableParameterError (TypeError)
     ├── SeriesError                 (ValueError)
     ├── ExperimentError             (TypeError)
+    ├── AttachmentStoreError        (OSError)
+    ├── MissingAttachmentError      (LookupError)
+    ├── MissingTilesError           (LookupError)
     ├── DesignException             (epyc.DesignException, ValueError)
     ├── NotebookError
     │   ├── UnknownNotebookError    (FileNotFoundError)
@@ -35,12 +38,14 @@ Warnings: :class:`SourceChangedWarning` (UserWarning).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import epyc
 
 __all__ = [
+    "AttachmentStoreError",
     "CancelledException",
     "ClusterError",
     "ClusterStartError",
@@ -49,6 +54,8 @@ __all__ = [
     "ExperimentError",
     "LabNotebookLockedException",
     "LabkitError",
+    "MissingAttachmentError",
+    "MissingTilesError",
     "NotebookError",
     "NotebookFormatError",
     "NotebookInUseError",
@@ -132,8 +139,74 @@ class SeriesError(LabkitError, ValueError):
     """A series or a window of which no matrix profile can be computed."""
 
 
+class MissingTilesError(LabkitError, LookupError):
+    """A notebook does not have all tiles of a join."""
+
+    def __init__(self, missing: Sequence[int], total: int) -> None:
+        super().__init__(missing, total)
+        self.missing = list(missing)
+        """Their numbers."""
+        self.total = total
+        """How many tiles there are."""
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.missing)} of {self.total} tiles are missing: run them by "
+            'lab.runExperiment(job, only="missing"), or merge what there is by partial=True'
+        )
+
+
 class ExperimentError(LabkitError, TypeError):
     """An experiment that cannot be run: not importable or picklable, or without results dict."""
+
+
+class AttachmentStoreError(LabkitError, OSError):
+    """A store that cannot take an attachment, or what it was given is not the attachment."""
+
+
+class MissingAttachmentError(LabkitError, LookupError):
+    """An attachment that is not in the store of this host. Labs bring it, and try again.
+
+    Parameters
+    ----------
+    digest : str
+        The attachment.
+    store : str, optional
+        The id of the store; empty where nobody has asked.
+    engine : int, optional
+        The number of the engine in its cluster.
+    """
+
+    def __init__(self, digest: str, store: str = "", engine: int | None = None) -> None:
+        where = f" (store {store}, engine {engine})" if store or engine is not None else ""
+        Exception.__init__(
+            self,
+            f"attachment {digest} is not on this host{where}: "
+            "a lab brings what the experiment's attachments() returns",
+        )
+        self.digest, self.store, self.engine = digest, store, engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.digest, self.store, self.engine)
+
+    @classmethod
+    def from_text(cls, text: str) -> MissingAttachmentError | None:
+        """Return the error of which an engine has sent the message; None for another message.
+
+        ipyparallel brings name and message of an exception, and nothing else.
+
+        Examples
+        --------
+        >>> MissingAttachmentError.from_text(str(MissingAttachmentError("7f", "a3", 5))).engine
+        5
+        """
+        found = re.match(
+            r"attachment (\w+) is not on this host(?: \(store (\w*), engine (\w+)\))?", text
+        )
+        if found is None:
+            return None
+        digest, store, engine = found.groups(default="")
+        return cls(digest, store, int(engine) if engine.isdecimal() else None)
 
 
 class SourceChangedWarning(UserWarning):

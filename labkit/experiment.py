@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import epyc
 
 from labkit import point
+from labkit.attachment import Attachment
 from labkit.errors import ExperimentError, ParameterError
-from labkit.parameter import Parameter
+from labkit.parameter import Parameter, Range, values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +30,10 @@ __all__ = [
     "ExperimentCombinator",
     "RepeatedExperiment",
     "SummaryExperiment",
+    "attachments",
     "declared",
     "identity",
+    "space",
 ]
 
 logger = logging.getLogger(__name__)
@@ -98,6 +101,17 @@ class Experiment(epyc.Experiment):
         ``super().identity()`` and a digest of them, so that the points get other keys.
         """
         return f"{self._labkit_home}.{type(self).__qualname__}"
+
+    def space(self) -> dict[str, list[Any] | Range]:
+        """Return the ranges of the parameters, by name: those that were declared.
+
+        Override it when the ranges depend on the constructor's arguments.
+        """
+        return {name: parameter.range for name, parameter in declared(self).items()}
+
+    def attachments(self) -> list[Attachment]:
+        """Return the arrays that hosts need to run this: all attributes that are attachments."""
+        return [value for value in vars(self).values() if isinstance(value, Attachment)]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note where the class comes from, as an engine cannot know it."""
@@ -212,6 +226,14 @@ class ExperimentCombinator(epyc.ExperimentCombinator, Experiment):
         """Name this combinator, its settings, and the experiment inside with its version."""
         return super().identity() + _inside(self)
 
+    def space(self) -> dict[str, list[Any] | Range]:
+        """Return the ranges of the experiment inside."""
+        return space(self.experiment())
+
+    def attachments(self) -> list[Attachment]:
+        """Return the attachments of this combinator and of the experiment inside."""
+        return super().attachments() + attachments(self.experiment())
+
     def _labkit_run_inside(self, repetition: tuple[int, ...]) -> Any:
         inside = list(_experiments_inside(self))
         before = [e._labkit_repetition for e in inside]
@@ -288,6 +310,52 @@ def identity(e: epyc.Experiment) -> str:
         return type(e).identity(e)
     name = f"{_home(type(e))}.{type(e).__qualname__}"
     return name + _inside(e) if isinstance(e, epyc.ExperimentCombinator) else name
+
+
+def space(e: epyc.Experiment) -> dict[str, list[Any] | Range]:
+    """Return the ranges of an experiment's parameters; one written for epyc has none.
+
+    Raises
+    ------
+    ParameterError
+        When a range is empty.
+
+    Examples
+    --------
+    >>> class Tiles(Experiment):
+    ...     def __init__(self, count):
+    ...         super().__init__()
+    ...         self.count = count
+    ...     def space(self):
+    ...         return {"tile": range(self.count)}
+    >>> space(RepeatedExperiment(Tiles(3), 10))
+    {'tile': [0, 1, 2]}
+    """
+    if isinstance(e, Experiment):
+        # of the class: an attribute of the experiment's own may have that name
+        return {name: values(name, given) for name, given in type(e).space(e).items()}
+    return space(e.experiment()) if isinstance(e, epyc.ExperimentCombinator) else {}
+
+
+def attachments(e: epyc.Experiment) -> list[Attachment]:
+    """Return the arrays that hosts need to run an experiment, each once.
+
+    Examples
+    --------
+    >>> class Join(Experiment):
+    ...     def __init__(self, series):
+    ...         super().__init__()
+    ...         self.series = Attachment(series)
+    >>> [a.shape for a in attachments(RepeatedExperiment(Join([0.5, 0.7, 0.1]), 10))]
+    [(3,)]
+    """
+    if isinstance(e, Experiment):
+        found = type(e).attachments(e)
+    else:
+        found = [value for value in vars(e).values() if isinstance(value, Attachment)]
+        if isinstance(e, epyc.ExperimentCombinator):
+            found += attachments(e.experiment())
+    return list({attachment.digest: attachment for attachment in found}.values())
 
 
 def _inside(e: epyc.ExperimentCombinator) -> str:

@@ -17,6 +17,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Draw to files and leave the user's profiles alone, in child processes too."""
     home = tempfile.TemporaryDirectory(prefix="labkit-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(home.cleanup)
+    # compiled kernels are kept from run to run
+    os.environ["LABKIT_CACHE"] = str(Path(__file__).parents[1] / ".cache" / "labkit")
     os.environ["IPYTHONDIR"] = str(Path(home.name, "ipython"))
     os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
     os.environ["MPLBACKEND"] = "Agg"

@@ -40,6 +40,8 @@ def room_of(module: str) -> str:
 # ---------- the rooms, and which of them may know which ----------
 
 FOUNDATION = {
+    "cache",
+    "attachment",
     "errors",
     "point",
     "provenance",
@@ -50,7 +52,9 @@ FOUNDATION = {
     "source",
 }
 ROOMS = {
+    "cache": set(),
     "errors": set(),
+    "attachment": FOUNDATION,
     "point": FOUNDATION,
     "provenance": FOUNDATION,
     "designs": FOUNDATION,

@@ -24,7 +24,7 @@ from labkit.errors import (
     UnknownParameterError,
     suggestion,
 )
-from labkit.experiment import declared
+from labkit.experiment import space
 from labkit.labs.lab import Lab
 from labkit.labs.sweep import plan
 from labkit.notebook import LabNotebook, ResultSet, SQLiteLabNotebook
@@ -57,7 +57,7 @@ class Request:
         ParameterError, DesignException
             When there are no points, or there can be none.
         """
-        known = declared(self.experiment)
+        known = space(self.experiment)
         for name in self.ranges:
             if known and name not in known:
                 raise UnknownParameterError(

@@ -25,8 +25,9 @@ from labkit import provenance
 from labkit.engine import spool
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Run, Runner
+from labkit.engine.store import require
 from labkit.errors import ExperimentError, UnstorableValueError
-from labkit.experiment import Experiment
+from labkit.experiment import Experiment, attachments
 from labkit.outcome import METADATA, RESULTS, failure, flatten
 from labkit.point import job_name
 from labkit.source import code_digest, users_classes
@@ -160,10 +161,19 @@ def run_chunk(message: bytes) -> bytes:
     -------
     bytes
         A pickled :class:`Answer`.
+
+    Raises
+    ------
+    ExperimentError
+        When the experiment cannot be loaded here.
+    MissingAttachmentError
+        When this host lacks an attachment. No point has run then.
     """
     chunk: Chunk = pickle.loads(message)
+    experiment = load_experiment(chunk.experiment, chunk.code)
+    require(attachments(experiment), _engine_id())
     facts = {**chunk.facts, **provenance.of_process(_engine_id())}
-    runner = Runner(load_experiment(chunk.experiment, chunk.code), facts, chunk.attempt)
+    runner = Runner(experiment, facts, chunk.attempt)
     out = _Out(chunk)
     started = time.monotonic()
     with Capture(echo=False) as capture:

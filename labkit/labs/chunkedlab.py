@@ -15,15 +15,22 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
 
+from labkit.attachment import Attachment
 from labkit.engine import spool
 from labkit.engine.runner import Run
 from labkit.engine.worker import Answer, Chunk, new_name, read_records
-from labkit.errors import EngineLostError, ExperimentError
+from labkit.errors import (
+    AttachmentStoreError,
+    EngineLostError,
+    ExperimentError,
+    MissingAttachmentError,
+)
 from labkit.labs import chunking
+from labkit.labs.delivery import ARRIVED
 from labkit.labs.lab import Lab
 from labkit.labs.progress import Progress
 from labkit.labs.recording import failures, record
-from labkit.labs.sweep import Group, Sweep, pickled
+from labkit.labs.sweep import Group, Sweep
 from labkit.outcome import KEY, METADATA, failure
 from labkit.source import code_digest
 
@@ -51,6 +58,7 @@ class ChunkedLab(Lab):
         self.retries = retries
         self._outstanding: dict[str, tuple[Chunk, Future[bytes]]] = {}
         self._arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._attachments: dict[str, Attachment] = {}
         self._probe: Path | None = None
         self._has_withdrawn = False
         # whether engines share the lab's file system is seen from their answers
@@ -72,12 +80,25 @@ class ChunkedLab(Lab):
     def _is_engine_loss(self, e: BaseException) -> bool:
         """Test whether an exception means that the engine ended, not that it answered."""
 
+    @abstractmethod
+    def _bring(self, missing: MissingAttachmentError, attachment: Attachment) -> Future[bytes]:
+        """Bring an engine what it misses, or raise AttachmentStoreError.
+
+        The future gives ``ARRIVED`` when the chunk may be sent again.
+        """
+
     def _spool_folder(self) -> Path | None:
         """Return where engines on this file system leave outcomes."""
         folder: Path | None = self.notebook().spoolFolder()
         return folder
 
     # ---------- sending ----------
+
+    def _attach(self, sweep: Sweep) -> list[Attachment]:
+        """Return what engines will need, and remember it until they are done."""
+        needed = sweep.attachments()
+        self._attachments |= {attachment.digest: attachment for attachment in needed}
+        return needed
 
     def _launch(self, sweep: Sweep) -> None:
         """Cut the points into chunks, and send all of them, unless the lab is drained meanwhile."""
@@ -97,7 +118,7 @@ class ChunkedLab(Lab):
             name=new_name(),
             sweep=sweep.name,
             first=group.first,
-            experiment=pickled(group.experiment),
+            experiment=group.message(),
             facts=group.facts,
             points=group.points,
             code=code_digest(group.experiment),
@@ -131,11 +152,14 @@ class ChunkedLab(Lab):
 
     def _send(self, chunk: Chunk) -> Future[bytes]:
         future = self._submit(chunk, pickle.dumps(chunk, protocol=5))
+        self._expect(chunk, future)
+        return future
+
+    def _expect(self, chunk: Chunk, future: Future[bytes]) -> None:
         self._outstanding[chunk.name] = chunk, future
         # not self: what has to come back must not keep the lab alive
         arrived, name = self._arrived, chunk.name
         future.add_done_callback(lambda _: arrived.put(name))
-        return future
 
     def _open_spool(self) -> None:
         folder = self._spool_folder()
@@ -191,6 +215,8 @@ class ChunkedLab(Lab):
             raise
         for name in names:
             self._forget(*self._outstanding.pop(name))
+        if not self._outstanding:
+            self._attachments.clear()
         return runs
 
     def _arrivals(self, timeout_s: float) -> Iterator[str]:
@@ -202,17 +228,47 @@ class ChunkedLab(Lab):
     def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
         """Return the runs that a chunk gave; send again what it could not run."""
         e = _exception(future)
+        if e is None and future.result() == ARRIVED:
+            return self._send_again(chunk)
         if e is None:
             answer: Answer = pickle.loads(future.result())
             self._leave_spools |= answer.spooled is not None
             return list(read_records(answer.records or _spooled(chunk, answer)))
         if isinstance(e, CancelledError):
             return []
+        missing = _missing(e)
+        if missing is not None and missing.digest in self._attachments:
+            return self._after_missing(chunk, missing)
         if self._is_engine_loss(e):
             return self._after_loss(chunk, e)
         # the engine answered that it could not even load the experiment
         reason = ExperimentError(f"the engine could not run this chunk: {e}")
         return [_given_up(chunk, i, reason) for i in range(len(chunk.points))]
+
+    def _after_missing(self, chunk: Chunk, missing: MissingAttachmentError) -> Runs:
+        """Bring an engine what it misses, and keep the chunk until then."""
+        if self._is_draining:
+            return self._send_again(chunk)
+        future: Future[bytes]
+        try:
+            future = self._bring(missing, self._attachments[missing.digest])
+        except AttachmentStoreError as e:
+            future = Future()
+            future.set_exception(e)
+        self._expect(chunk.part(0, len(chunk.points), chunk.attempt), future)
+        return []
+
+    def _send_again(self, chunk: Chunk) -> Runs:
+        """Send a chunk of which no point has run; in a lab that is drained, they are missing."""
+        if self._is_draining:
+            self._give_back(chunk)
+        else:
+            self._send(chunk.part(0, len(chunk.points), chunk.attempt))
+        return []
+
+    def _give_back(self, chunk: Chunk) -> None:
+        jobs = [chunk.job(i) for i in range(len(chunk.points))]
+        self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
 
     def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
         """Release what a chunk holds, when its outcomes are in the notebook."""
@@ -228,6 +284,7 @@ class ChunkedLab(Lab):
         """
         given_up = [chunk for chunk, _ in self._outstanding.values()]
         self._outstanding.clear()
+        self._attachments.clear()
         for chunk in given_up:
             path = spool_of(chunk)
             if path is not None:
@@ -306,6 +363,18 @@ def _exception(future: Future[bytes]) -> BaseException | None:
         return future.exception()
     except CancelledError as e:
         return e
+
+
+def _missing(e: BaseException) -> MissingAttachmentError | None:
+    """Return what an engine misses, if that is what it says."""
+    if isinstance(e, MissingAttachmentError):
+        return e
+    if getattr(e, "ename", "") != MissingAttachmentError.__name__:
+        return None
+    missing = MissingAttachmentError.from_text(getattr(e, "evalue", ""))
+    if missing is not None and missing.engine is None:
+        missing.engine = getattr(e, "engine_info", {}).get("engine_id")
+    return missing
 
 
 def spool_of(chunk: Chunk) -> Path | None:

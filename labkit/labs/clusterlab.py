@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import epyc
 
+from labkit.attachment import Attachment
 from labkit.engine.worker import Chunk, load_experiment, run_chunk
-from labkit.errors import ClusterError, ClusterStartError, ExperimentError, ParameterError
+from labkit.errors import (
+    ClusterError,
+    ClusterStartError,
+    ExperimentError,
+    MissingAttachmentError,
+    ParameterError,
+)
 from labkit.labs.chunkedlab import ChunkedLab, Runs
+from labkit.labs.delivery import Courier
 from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.progress import shell
-from labkit.labs.sweep import Sweep, pickled
+from labkit.labs.sweep import Group, Sweep
 from labkit.notebook.labnotebook import SentChunk
 from labkit.source import code_digest
 
@@ -103,6 +111,7 @@ timeout, cluster_id
         self._engines_wanted = n
         self._own: LocalCluster | None = None
         self._client: ipyparallel.Client | None = None
+        self._courier: Courier | None = None
         self._cluster = ""
         self._leftovers: Leftovers | None = None
         self._loadable: set[tuple[bytes, str]] = set()
@@ -135,6 +144,9 @@ timeout, cluster_id
         else:
             self._client = self._connect_elsewhere()
             self._cluster = _name_of(self._client)
+        # not self: what may be called must not keep the lab alive
+        arrived = self._arrived
+        self._courier = Courier(self._client, lambda: arrived.put(""), self._own is not None)
         self.activate()
 
     def _start_own(self, engines: int) -> None:
@@ -194,12 +206,13 @@ timeout, cluster_id
         if self._client is not None:
             ALIVE.discard(self._cluster)
             self._client.close()
-            self._client = None
+            self._client = self._courier = None
         if self._own is not None:
             self._end_own()
             self._own = None
             self.abandon()
         self._outstanding.clear()
+        self._attachments.clear()
         self._noted.clear()
         self._leftovers = None
         super().close()
@@ -244,7 +257,8 @@ timeout, cluster_id
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
         for group in sweep.groups:
-            self._check_on_engines(group.experiment)
+            self._check_on_engines(group)
+        self._supply(self._attach(sweep))
         notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         try:
             self._launch(sweep)
@@ -254,17 +268,31 @@ timeout, cluster_id
             notebook.dropPendingResults(notebook.unsentResults())
             notebook.commit()
 
-    def _check_on_engines(self, e: epyc.Experiment) -> None:
+    def _supply(self, attachments: list[Attachment]) -> None:
+        """Bring attachments where engines are idle; others say what they miss when they need it."""
+        if attachments:
+            client = self._connected()
+            assert self._courier is not None
+            self._courier.supply(attachments, _idle(client), lambda: self._is_draining)
+
+    def _bring(self, missing: MissingAttachmentError, attachment: Attachment) -> Future[bytes]:
+        self._connected()
+        assert self._courier is not None
+        assert missing.engine is not None
+        return self._courier.bring(missing.engine, missing.store, attachment)
+
+    def _check_on_engines(self, group: Group) -> None:
         """Have the engines load the experiment, if they are idle, before any work starts."""
         import ipyparallel
 
-        experiment = pickled(e), code_digest(e)
+        e = group.experiment
+        experiment = group.message(), code_digest(e)
         client = self._connected()
         if not client.ids:
             raise ClusterError(
                 "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
             )
-        if experiment in self._loadable or not _are_idle(client):
+        if experiment in self._loadable or _idle(client) != client.ids:
             return
         result = client[:].apply_async(_why_not_loadable, *experiment)
         try:
@@ -290,7 +318,11 @@ timeout, cluster_id
     def _note_chunks(self) -> None:
         """Note in the notebook which messages carry what is pending."""
         fresh: list[tuple[Chunk, Any]]
-        fresh = [pair for name, pair in self._outstanding.items() if name not in self._noted]
+        fresh = [
+            (chunk, future)
+            for name, (chunk, future) in self._outstanding.items()
+            if name not in self._noted and _is_message(future)
+        ]
         self.notebook().recordChunks(
             [
                 SentChunk(c.name, c.sweep, c.first, c.stop, self._cluster, result.msg_ids[0])
@@ -301,8 +333,12 @@ timeout, cluster_id
 
     def _withdraw(self, futures: list[Future[bytes]]) -> None:
         waiting = [future for future in futures if not future.done()]
-        if waiting:
-            self._connected().abort(waiting, block=False)
+        sent = [future for future in waiting if _is_message(future)]
+        if sent:
+            self._connected().abort(sent, block=False)
+        for future in waiting:
+            if not _is_message(future):
+                future.cancel()
 
     def _is_engine_loss(self, e: BaseException) -> bool:
         # ipyparallel's controller answers for the engine, with the name of its own exception
@@ -310,19 +346,25 @@ timeout, cluster_id
 
     # ---------- taking ----------
 
+    def _take(self, timeout_s: float) -> Runs:
+        if self._courier is not None:
+            self._courier.advance()
+        return super()._take(timeout_s)
+
     def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
         import ipyparallel
 
-        if isinstance(future.exception(), ipyparallel.error.TaskAborted):
+        if future.cancelled() or isinstance(future.exception(), ipyparallel.error.TaskAborted):
             # drain has withdrawn it: its points are missing again
-            jobs = [chunk.job(i) for i in range(len(chunk.points))]
-            self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
+            self._give_back(chunk)
             return []
         return super()._runs_of(chunk, future)
 
     def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
         super()._forget(chunk, future)
         self._noted.discard(chunk.name)
+        if not _is_message(future):
+            return
         client = self._connected()
         client.purge_local_results(future)
         if self._own is None:
@@ -423,13 +465,19 @@ def _why_not_loadable(experiment: bytes, code: str) -> str:
 
     try:
         load_experiment(experiment, code)
+    except MissingAttachmentError:
+        return ""  # it will be there before a point runs
     except Exception as e:
         return f"on {platform.node()}: {type(e).__name__}: {e}"
     return ""
 
 
-def _are_idle(client: ipyparallel.Client) -> bool:
+def _is_message(future: Future[bytes]) -> bool:
+    """Test whether a chunk was sent; else it waits for an attachment."""
+    return hasattr(future, "msg_ids")
+
+
+def _idle(client: ipyparallel.Client) -> list[int]:
+    """Return the engines that have nothing to do."""
     status = client.queue_status()
-    return not any(
-        s["queue"] or s["tasks"] for engine, s in status.items() if engine != "unassigned"
-    )
+    return [n for n in client.ids if n in status and not status[n]["queue"] + status[n]["tasks"]]

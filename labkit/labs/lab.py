@@ -24,7 +24,7 @@ from labkit.errors import (
     UnknownParameterError,
     suggestion,
 )
-from labkit.experiment import declared
+from labkit.experiment import declared, space
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress
 from labkit.labs.recording import Recorder, failures
@@ -137,17 +137,17 @@ class Lab(epyc.Lab):
     ) -> list[tuple[epyc.Experiment, dict[str, Any]]]:
         """Return all points, each with the experiment to run there.
 
-        The ranges are those that the experiment declares; the lab's own override and
-        extend them.
+        The ranges are those of the experiment's space; the lab's own override and extend
+        them.
 
         Raises
         ------
         DesignException
             When the ranges do not fit the design.
         """
-        space = {} if e is None else {n: p.range for n, p in declared(e).items()}
-        for name in self._parameters.keys() - space.keys() if space else ():
-            close = difflib.get_close_matches(name, space, n=1)
+        ranges = {} if e is None else space(e)
+        for name in self._parameters.keys() - ranges.keys() if ranges else ():
+            close = difflib.get_close_matches(name, ranges, n=1)
             if close:
                 warnings.warn(
                     f"{type(e).__qualname__} declares {close[0]}, and the lab has {name} besides: "
@@ -155,7 +155,7 @@ class Lab(epyc.Lab):
                     stacklevel=4,
                 )
         pairs: list[tuple[epyc.Experiment, dict[str, Any]]]
-        pairs = self._design.experiments(e, space | self._parameters)
+        pairs = self._design.experiments(e, ranges | self._parameters)
         return pairs
 
     # ---------- running ----------

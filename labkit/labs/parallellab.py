@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections import Counter
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -12,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import epyc
 
+from labkit.attachment import Attachment
+from labkit.cache import CACHE
+from labkit.engine.store import Store
 from labkit.engine.worker import Chunk, new_name, run_chunk
-from labkit.errors import ParameterError
+from labkit.errors import AttachmentStoreError, MissingAttachmentError, ParameterError
 from labkit.labs.chunkedlab import ChunkedLab
+from labkit.labs.delivery import arrived
 from labkit.labs.leftovers import ALIVE, OWN
 from labkit.labs.sweep import Sweep
 from labkit.notebook.labnotebook import SentChunk
@@ -65,6 +70,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
         ChunkedLab.__init__(self, notebook, design)
         self._begin(retries)
         self._leave_spools = True
+        self._brought: Counter[str] = Counter()
         here = os.cpu_count() or 1
         self._cores = min(cores, here) if cores > 0 else max(here + cores, 1)
 
@@ -74,7 +80,12 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         from loky import get_reusable_executor
 
-        executor = get_reusable_executor(max_workers=self._cores, initializer=_ignore_interrupts)
+        executor = get_reusable_executor(
+            max_workers=self._cores,
+            initializer=_begin_worker,
+            # processes that another lab has started may know another one
+            initargs=(os.environ.get(CACHE),),
+        )
         future: Future[bytes] = executor.submit(run_chunk, message)
         return future
 
@@ -88,8 +99,21 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
     def _spool_folder(self) -> Path:
         return super()._spool_folder() or Path(tempfile.mkdtemp(prefix="labkit-"))
 
+    def _bring(self, missing: MissingAttachmentError, attachment: Attachment) -> Future[bytes]:
+        self._brought[missing.digest] += 1
+        if self._brought[missing.digest] > self.retries + self._cores:
+            raise AttachmentStoreError(
+                f"attachment {missing.digest} is in {Store().folder}, and processes of this lab "
+                f"do not find it there: look whether something empties the folder, or set {CACHE}"
+            )
+        Store().put(attachment)
+        return arrived()
+
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
+        self._brought.clear()
+        for attachment in self._attach(sweep):
+            Store().put(attachment)
         mine = f"{OWN}{sweep.name}"
         notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         notebook.recordChunks([SentChunk(new_name(), sweep.name, 0, len(sweep), mine, "")])
@@ -111,6 +135,10 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
         return name, {**arguments, "cores": self._cores}
 
 
-def _ignore_interrupts() -> None:
-    """Leave it to the lab what a Ctrl-C in its terminal means."""
+def _begin_worker(cache: str | None) -> None:
+    """Use the lab's store, and leave it to the lab what a Ctrl-C in its terminal means."""
+    if cache is not None:
+        os.environ[CACHE] = cache
+    else:
+        os.environ.pop(CACHE, None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -11,8 +11,9 @@ import cloudpickle
 import epyc
 
 from labkit import point, provenance
+from labkit.attachment import Attachment
 from labkit.errors import ExperimentError, with_article
-from labkit.experiment import identity
+from labkit.experiment import attachments, identity
 from labkit.notebook.resultset import ResultSet
 from labkit.source import innermost
 
@@ -34,6 +35,19 @@ class Group:
     """Number of its first point in the sweep."""
     points: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Key and parameters of each."""
+    _message: bytes | None = None
+
+    def message(self) -> bytes:
+        """Return the experiment as it travels, pickled once.
+
+        Raises
+        ------
+        ExperimentError
+            When it cannot be pickled.
+        """
+        if self._message is None:
+            self._message = pickled(self.experiment)
+        return self._message
 
 
 @dataclass(slots=True)
@@ -51,6 +65,11 @@ class Sweep:
     def jobs(self) -> list[str]:
         """Return the jobs of all points."""
         return [point.job_name(self.name, number) for number in range(len(self))]
+
+    def attachments(self) -> list[Attachment]:
+        """Return what hosts need to run the experiments."""
+        found = (a for group in self.groups for a in attachments(group.experiment))
+        return list({a.digest: a for a in found}.values())
 
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield key and parameters of all points, by their numbers."""
