@@ -6,23 +6,28 @@ on (a walk far from zero, a ramp, an offset of 1e8) then costs no digits.
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from labkit.errors import SeriesError
 
-__all__ = ["Windows", "flat_windows", "gap_windows", "summarise"]
+__all__ = ["DROP", "Windows", "drift", "flat_windows", "gap_windows", "run_length", "summarise"]
 
 Array = NDArray[np.float64]
+
+DROP = 64.0
+"""How much smaller than one before it a window's norm may be, so that both are in one stretch."""
 
 SMALLEST_NORM = 2.0**-400
 """Relative to the largest sample. The product of two smaller norms would underflow."""
 
 
 class Windows(NamedTuple):
-    """The windows of one series, ready for the kernel.
+    """The windows of one series, ready for the kernels.
 
     There are ``w = n - window + 1`` of them. A NamedTuple, since Numba takes it as it is.
     """
@@ -37,18 +42,33 @@ class Windows(NamedTuple):
     """(w,) Half the change from the sample that leaves to the one that enters; last is 0."""
     dg: Array
     """(w,) Entering sample minus the next mean, plus leaving sample minus mean; last is 0."""
-    stop: NDArray[np.int64]
-    """(w,) Where the stretch of windows with similar norms ends that this window is in."""
-    spread: Array
-    """(w,) Largest over smallest norm of that stretch."""
-    pace: Array
-    """(w,) Largest df or dg within that stretch over its largest norm."""
-    flat: NDArray[np.bool_]
-    """(w,) All samples are equal, and finite."""
-    gap: NDArray[np.bool_]
-    """(w,) Some sample is NaN or infinite."""
+    slack: Array
+    """(w,) What is carried along from earlier windows, relative to this one's norm."""
+    cuts: NDArray[np.int64]
+    """(c,) Where stretches of windows with similar norms begin; the first is 0, the last w."""
     window: int
     """Subsequence length in samples."""
+    exponent: int
+    """The power of two that `values` were divided by."""
+
+
+def run_length(window: int) -> int:
+    """Return through how many rows a covariance is carried before it is computed afresh.
+
+    That costs a sum over the window, so that long windows must carry farther.
+    """
+    return min(max(2048, 4 * window), 8192)
+
+
+def drift(window: int, dtype: DTypeLike = np.float64) -> float:
+    """Bound the rounding error of a carried covariance, in units of the slacks of both windows.
+
+    Each step rounds by at most half an ulp of what the covariance has been in its run, and
+    by what df and dg are wrong, which the slacks contain, too. Such errors add up like a
+    random walk, or faster where all windows have one shape, as on a ramp: the largest that
+    was measured is below half of this, and a tenth is usual.
+    """
+    return 2.0 * float(np.finfo(dtype).eps) * math.sqrt(run_length(window) + window)
 
 
 def gap_windows(values: Array, window: int) -> NDArray[np.bool_]:
@@ -107,38 +127,36 @@ def summarise(series: Array, window: int) -> Windows:
     Examples
     --------
     >>> summarise(np.array([1.0, 2.0, 6.0, 6.0, 6.0]), 3).left * 8
-    array([-2.        , -2.66666667, -0.        ])
+    array([-16. , -21.33333333, 0. ])
     """
-    from labkit.matrixprofile import kernels
-
     gap = gap_windows(series, window)
     flat = flat_windows(series, window) & ~gap
-    values = _scaled(_filled(series))
-    left = -_mean_offset(values, window)
-    norm = _norm(values, left, window)
+    values, exponent = _scaled(_filled(series))
+    left, norm = _moments(values, window)
     never = gap | flat
+    left[flat] = 0.0
     _refuse_underflow(norm, never)
     df, dg = _df(values, window), _dg(values, left, window)
-    stop = kernels.stretches(norm)
-    spread, pace = _extremes(norm, np.maximum(np.abs(df), np.abs(dg)), stop)
+    step = np.maximum(np.abs(df), np.abs(dg))
+    cuts, slack = _stretches(norm, step, never, run_length(window))
     return Windows(
         values=values,
         left=left,
         inverse=np.divide(1.0, norm, out=np.full_like(norm, np.nan), where=~never),
         df=df,
         dg=dg,
-        stop=stop,
-        spread=spread,
-        pace=pace,
-        flat=flat,
-        gap=gap,
+        slack=slack,
+        cuts=cuts,
         window=window,
+        exponent=exponent,
     )
 
 
 def _filled(series: Array) -> Array:
     """Let each gap repeat the last finite sample, so that no window has a wild norm."""
     finite = np.isfinite(series)
+    if finite.all():
+        return series
     if not finite.any():
         return np.zeros_like(series)
     first = np.argmax(finite)
@@ -146,32 +164,20 @@ def _filled(series: Array) -> Array:
     return series[last]
 
 
-def _scaled(values: Array) -> Array:
+def _scaled(values: Array) -> tuple[Array, int]:
     _, exponent = np.frexp(np.abs(values).max())
-    scaled: Array = np.ldexp(values, -exponent)
-    return scaled
+    return np.ldexp(values, -exponent), int(exponent)
 
 
-def _mean_offset(values: Array, window: int) -> Array:
-    """Mean of each window minus its first sample, by compensated summation (Neumaier)."""
-    first = values[: values.size - window + 1]
-    total, lost = np.zeros_like(first), np.zeros_like(first)
-    for t in range(1, window):
-        term = values[t : t + first.size] - first
-        grown = total + term
-        back = grown - total
-        lost += (total - (grown - back)) + (term - back)
-        total = grown
-    return (total + lost) / window
+def _moments(values: Array, window: int) -> tuple[Array, Array]:
+    from labkit.matrixprofile import exact
 
-
-def _norm(values: Array, left: Array, window: int) -> Array:
-    first = values[: left.size]
-    squares = left * left
-    for t in range(1, window):
-        centred = (values[t : t + left.size] - first) + left
-        squares += centred * centred
-    return np.sqrt(squares)
+    count = values.size - window + 1
+    # eight at a time: so there must be eight
+    padded = np.pad(values, (0, max(0, 8 - count)), mode="edge")
+    left, norm = np.empty(max(count, 8)), np.empty(max(count, 8))
+    exact.moments(padded, window, left, norm)
+    return left[:count], norm[:count]
 
 
 def _refuse_underflow(norm: Array, never: NDArray[np.bool_]) -> None:
@@ -195,15 +201,25 @@ def _dg(values: Array, left: Array, window: int) -> Array:
     return dg
 
 
-def _extremes(norm: Array, step: Array, stop: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Give spread and pace of the stretch that each window is in."""
-    ends, lengths = np.unique(stop, return_counts=True)
-    starts = ends - lengths
-    inside = step.copy()
-    inside[ends - 1] = 0.0  # this step leaves the stretch: the covariance is computed afresh
-    high = np.maximum.reduceat(norm, starts)
-    low = np.minimum.reduceat(np.where(norm > 0.0, norm, np.inf), starts)
-    flat = high == 0.0
-    high[flat] = low[flat] = 1.0
-    pace = np.maximum.reduceat(inside, starts) / high
-    return np.repeat(high / low, lengths), np.repeat(pace, lengths)
+def _stretches(
+    norm: Array, step: Array, never: NDArray[np.bool_], run: int
+) -> tuple[NDArray[np.int64], Array]:
+    """Cut the windows where norms drop, and say what each carries along from those before."""
+    from labkit.matrixprofile import exact
+
+    compared = np.where(never, 0.0, norm)
+    cuts = exact.cuts(compared)
+    slack = np.ones_like(norm)
+    for start, stop in itertools.pairwise(cuts.tolist()):
+        scale = _recent(norm[start:stop], run) + 2.0 * _recent(step[start:stop], run)
+        np.divide(scale, norm[start:stop], out=slack[start:stop], where=~never[start:stop])
+    return cuts, slack
+
+
+def _recent(values: Array, run: int) -> Array:
+    """Give for each value the largest of it and so many before it, or of some more."""
+    blocks = -(-values.size // run)
+    padded = np.pad(values, (0, blocks * run - values.size), mode="edge").reshape(blocks, run)
+    largest = np.maximum.accumulate(padded, axis=1)
+    largest[1:] = np.maximum(largest[1:], padded[:-1].max(axis=1, keepdims=True))
+    return largest.ravel()[: values.size]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import epyc
@@ -234,9 +234,21 @@ class ResultSet(epyc.ResultSet):
 
     # ---------- reading ----------
 
+    def iter_results(self, keys: Container[str] | None = None) -> Iterator[Outcome]:
+        """Yield outcomes as results dicts, one after another; what is missing is None.
+
+        Parameters
+        ----------
+        keys : container of str, optional
+            Only those of points with these keys.
+        """
+        for outcome in self._outcomes:
+            if keys is None or outcome[METADATA].get(KEY) in keys:
+                yield self._complete(outcome)
+
     def results(self) -> list[Outcome]:
         """Return all outcomes as results dicts; what is missing is None."""
-        return [self._complete(outcome) for outcome in self._outcomes]
+        return list(self.iter_results())
 
     def _complete(self, outcome: Outcome) -> Outcome:
         complete: Outcome = Experiment.resultsdict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from labkit.notebook import schema
 from labkit.notebook.database import next_slab
 from labkit.notebook.slabs import SlabWriter
 from labkit.notebook.values import KINDS, dumps, dumps_each, encode, fits, loads, native
-from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS, Outcome
+from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, RESULTS, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,9 +242,12 @@ class RowReader:
             return lambda cell: None if cell is None else loads(cell, self.arrays)
         return lambda cell: native(kind, cell)
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield all outcomes as results dicts; what is missing is None."""
+    def outcomes(self, keys: Container[str] | None = None) -> Iterator[Outcome]:
+        """Yield outcomes, all or those with these keys, as dicts; what is missing is None."""
         there, rows = self._select()
+        if keys is not None:
+            at = [i + 2 for i, col in enumerate(there) if (col.part, col.name) == (METADATA, KEY)]
+            rows = [row for row in rows if any(row[i] in keys for i in at)]
         plan = [(i + 2, col.part, col.name, self._decoder(col.kind)) for i, col in enumerate(there)]
         where = {col.column: (col.part, col.name) for col in there}
         fact_names = sorted({name for facts in self._facts.values() for name in facts})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -230,10 +230,10 @@ class SQLResultSet(ResultSet):
         with self._database.read() as c, self._database.arrays.reader() as arrays:
             yield RowReader(c, self._number, table, arrays)
 
-    def results(self) -> list[Outcome]:
-        """Return all outcomes as results dicts; what is missing is None."""
+    def iter_results(self, keys: Container[str] | None = None) -> Iterator[Outcome]:
+        """Yield outcomes as results dicts, one after another; what is missing is None."""
         with self._rows() as rows:
-            return list(rows.outcomes())
+            yield from rows.outcomes(keys)
 
     def dataframe(self, only_successful: bool = False) -> pd.DataFrame:
         """Return all outcomes as a table: parameters, results, metadata."""

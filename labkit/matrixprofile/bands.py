@@ -1,0 +1,224 @@
+"""A band: up to 1,024 adjacent diagonals of a rectangle of the distance matrix, in vectors.
+
+The rows that a band passes are cut into as many segments as a vector has lanes, and each
+lane walks down its own segment. The arrays are interleaved: entry ``k * lanes + lane`` is row
+k of that lane's segment. So all loads and stores are contiguous, the extremes of rows and of
+columns are plain vector operations, and nothing is ever shuffled.
+
+What is outside of the rectangle takes part in the arithmetic, but changes nothing there: its
+inverse norm is NaN, so that it never matches, and its df and dg are 0, so that a covariance
+that enters the rectangle later is still what it was when it was computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labkit.matrixprofile.blocks import GROUP, LAGS, STEP, Buffers, Side, seed
+from labkit.matrixprofile.compiling import compiled
+from labkit.matrixprofile.exact import covariance
+from labkit.matrixprofile.simd import WIDTH_BYTES
+from labkit.matrixprofile.statistics import Windows, run_length
+
+__all__ = ["BLOCK", "Band", "Piece", "buffers", "cut", "enter", "piece"]
+
+BLOCK = 256
+"""Rows that all groups of a band walk before any goes on: their columns stay in the L2 cache."""
+
+ALIGNMENT = 64
+
+
+class Band(NamedTuple):
+    """Adjacent diagonals of a rectangle. Diagonal d has the cells with column - row = d."""
+
+    top: int
+    """First row of the rectangle."""
+    bottom: int
+    """Row after its last."""
+    left: int
+    """First column of the rectangle."""
+    right: int
+    """Column after its last."""
+    first: int
+    """First diagonal."""
+    last: int
+    """Diagonal after the last; at most `LAGS` after the first."""
+
+
+class Piece(NamedTuple):
+    """Rows that the lanes walk down at a time, each its own."""
+
+    starts: NDArray[np.int64]
+    """(lanes,) First row of each."""
+    stops: NDArray[np.int64]
+    """(lanes,) Row after the last of each."""
+    run: int
+    """How many rows they walk, a multiple of `STEP`; what is beyond the last one never matches."""
+    groups: int
+    """Groups of diagonals."""
+
+
+class Reach(NamedTuple):
+    """Which windows of a series a lane meets."""
+
+    start: int
+    """The first one."""
+    length: int
+    """How many."""
+    begin: int
+    """Where the rectangle begins: those before it change nothing."""
+    end: int
+    """Where it ends: nor do those from there on."""
+
+
+def buffers(window: int, dtype: Any) -> Buffers:
+    """Make the buffers of a thread, for float64 or float32."""
+    run = run_length(window)
+    return Buffers(
+        rows=_side(run + STEP, dtype),
+        columns=_side(run + LAGS + GROUP + STEP, dtype),
+        covariances=_aligned(LAGS + GROUP, dtype),
+        shapes=_aligned(window, dtype),
+        samples=_aligned(window + LAGS + GROUP, dtype),
+    )
+
+
+def _side(vectors: int, dtype: Any) -> Side:
+    df, dg, inverse, kept = (_aligned(vectors, dtype) for _ in range(4))
+    return Side(df, dg, inverse, kept, kept.view(f"i{kept.itemsize}"))
+
+
+def _aligned(vectors: int, dtype: Any) -> NDArray[Any]:
+    size = vectors * WIDTH_BYTES
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype)
+
+
+class Cut(NamedTuple):
+    """How the rows that a band passes are cut into pieces, evenly."""
+
+    start: int
+    """The first row."""
+    run: int
+    """Rows of each lane."""
+    groups: int
+    """Groups of diagonals."""
+    pieces: int
+    """How many pieces."""
+
+
+@compiled
+def cut(band: Band, work: Buffers) -> Cut:
+    """Cut the rows that a band passes."""
+    lanes = WIDTH_BYTES // work.covariances.itemsize
+    longest = work.rows.kept.size // lanes - STEP
+    start = max(band.top, band.left - band.last + 1)
+    rows = max(min(band.bottom, band.right - band.first) - start, 0)
+    count = -(-rows // (longest * lanes))
+    run = -(-rows // max(count * lanes, 1))
+    return Cut(start, run + run % STEP, -(-(band.last - band.first) // GROUP), count)
+
+
+@compiled
+def piece(band: Band, cut: Cut, number: int, work: Buffers) -> Piece:
+    """Return a piece by its number."""
+    lanes = WIDTH_BYTES // work.covariances.itemsize
+    starts = cut.start + (number * lanes + np.arange(lanes)) * cut.run
+    return Piece(starts, np.minimum(starts + cut.run, band.bottom), cut.run, cut.groups)
+
+
+@compiled
+def enter(a: Windows, b: Windows, band: Band, part: Piece, work: Buffers) -> None:
+    """Fill the buffers for a piece, and compute the covariances that it begins with."""
+    lanes = WIDTH_BYTES // work.covariances.itemsize
+    scale_a, scale_b = _scale(a, band.top, band.bottom), _scale(b, band.left, band.right)
+    diagonals = part.groups * GROUP
+    for lane in range(lanes):
+        row, stop = part.starts[lane], part.stops[lane]
+        column = row + band.first
+        columns = Reach(column, part.run + diagonals, band.left, band.right)
+        _gather(work.rows, a, lane, Reach(row, part.run, band.top, stop), scale_a)
+        _gather(work.columns, b, lane, columns, scale_b)
+        _gather_shape(work.shapes, a, lane, min(row, band.bottom - 1), scale_a)
+        near = min(max(column, band.left), band.right - 1)
+        level = b.values[near] - b.left[near]
+        samples = Reach(column, a.window + diagonals, 0, b.values.size)
+        _gather_samples(work.samples, b.values, lane, samples, level, scale_b)
+    for group in range(part.groups):
+        seed(work, group, a.window)
+    for lane in range(lanes):
+        row, stop = part.starts[lane], part.stops[lane]
+        for d in range(min(band.left - band.first - row, band.last - band.first)):
+            # this diagonal enters the rectangle from the left, farther down
+            later = band.left - band.first - d
+            work.covariances[d * lanes + lane] = (
+                covariance(a, later, b, band.left) * scale_a * scale_b if later < stop else 0.0
+            )
+    work.covariances[(band.last - band.first) * lanes : diagonals * lanes] = np.nan
+
+
+@compiled
+def _scale(source: Windows, start: int, stop: int) -> float:
+    """Return a power of two that brings the norms near 1: float32 reaches only to 1e38."""
+    least = np.inf
+    for i in range(start, stop):
+        least = min(least, source.inverse[i])  # a NaN changes nothing
+    return 2.0 ** np.floor(np.log2(least)) if least < np.inf else 1.0
+
+
+@compiled
+def _gather(side: Side, source: Windows, lane: int, reach: Reach, scale: float) -> None:
+    """Interleave what is known of windows."""
+    lanes = WIDTH_BYTES // side.df.itemsize
+    unscale = 1.0 / scale
+    low, high = _inside(reach)
+    for k in range(low):
+        _mute(side, k * lanes + lane)
+    for k in range(low, high):
+        at = k * lanes + lane
+        side.df[at] = source.df[reach.start + k] * scale
+        side.dg[at] = source.dg[reach.start + k] * scale
+        side.inverse[at] = source.inverse[reach.start + k] * unscale
+    for k in range(high, reach.length):
+        _mute(side, k * lanes + lane)
+
+
+@compiled
+def _inside(reach: Reach) -> tuple[int, int]:
+    low = min(max(reach.begin - reach.start, 0), reach.length)
+    return low, max(min(reach.end - reach.start, reach.length), low)
+
+
+@compiled
+def _mute(side: Side, at: int) -> None:
+    side.df[at] = 0.0
+    side.dg[at] = 0.0
+    side.inverse[at] = np.nan
+
+
+@compiled
+def _gather_shape(shapes: NDArray[Any], source: Windows, lane: int, row: int, scale: float) -> None:
+    """Interleave the samples of a window less their mean."""
+    lanes = WIDTH_BYTES // shapes.itemsize
+    for t in range(source.window):
+        centred = (source.values[row + t] - source.values[row]) + source.left[row]
+        shapes[t * lanes + lane] = centred * scale
+
+
+@compiled
+def _gather_samples(
+    samples: NDArray[Any], values: NDArray[Any], lane: int, reach: Reach, level: float, scale: float
+) -> None:
+    """Interleave samples less a level near theirs: so it costs no digits, and changes no sum."""
+    lanes = WIDTH_BYTES // samples.itemsize
+    low, high = _inside(reach)
+    for q in range(low):
+        samples[q * lanes + lane] = 0.0
+    for q in range(low, high):
+        samples[q * lanes + lane] = (values[reach.start + q] - level) * scale
+    for q in range(high, reach.length):
+        samples[q * lanes + lane] = 0.0

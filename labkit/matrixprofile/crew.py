@@ -1,0 +1,101 @@
+"""Threads that share tasks, each with buffers of its own, and tell how far they are."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from numpy.typing import DTypeLike
+
+from labkit.matrixprofile.bands import buffers
+from labkit.matrixprofile.blocks import Buffers
+
+__all__ = ["Crew", "Progress"]
+
+
+class Work(Protocol):
+    """What a thread does at a time."""
+
+    @property
+    def cells(self) -> int:
+        """How much that is."""
+
+
+T = TypeVar("T")
+W = TypeVar("W", bound=Work)
+
+Progress = Callable[[float], object]
+"""Told what part is done, above 0 to 1, by the thread that called."""
+
+
+class Crew:
+    """Runs tasks on threads; what they compute does not depend on how many there are.
+
+    Parameters
+    ----------
+    threads : int or None
+        How many; None for as many as this process may use processors.
+    window : int
+        Subsequence length in samples.
+    dtype : dtype
+        float64 or float32.
+    progress : callable, optional
+        See :data:`Progress`.
+    """
+
+    def __init__(
+        self,
+        threads: int | None,
+        window: int,
+        dtype: DTypeLike,
+        progress: Progress | None = None,
+    ) -> None:
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.dtype = dtype
+        self._window = window
+        self._progress = progress
+        self._spare: queue.SimpleQueue[Buffers] = queue.SimpleQueue()
+        self._done = self._all = 0
+        self._told = 0.0
+
+    def run(self, function: Callable[[W, Buffers], T], tasks: Sequence[W]) -> Iterator[T]:
+        """Yield what a function makes of each task, in the order of the tasks."""
+        self._all += sum(task.cells for task in tasks)
+        if self.threads == 1 or len(tasks) < 2:
+            yield from self._counted((self._with_buffers(function, t) for t in tasks), tasks)
+            return
+        pool = ThreadPoolExecutor(self.threads, "labkit")
+        try:
+            results = pool.map(lambda task: self._with_buffers(function, task), tasks)
+            yield from self._counted(results, tasks)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def finish(self) -> None:
+        """Tell that all is done."""
+        self._tell(1.0)
+
+    def _with_buffers(self, function: Callable[[W, Buffers], T], task: W) -> T:
+        try:
+            own = self._spare.get_nowait()
+        except queue.Empty:
+            own = buffers(self._window, self.dtype)
+        try:
+            return function(task, own)
+        finally:
+            self._spare.put(own)
+
+    def _counted(self, results: Iterator[T], tasks: Sequence[Work]) -> Iterator[T]:
+        for task, result in zip(tasks, results, strict=True):
+            yield result
+            self._done += task.cells
+            # more may have to be done than was known at first
+            self._tell(min(self._done / max(self._all, 1), 0.999))
+
+    def _tell(self, part: float) -> None:
+        if self._progress is not None and part > self._told:
+            self._told = part
+            self._progress(part)

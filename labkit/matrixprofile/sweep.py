@@ -1,0 +1,302 @@
+"""A part of the distance matrix, gone through: what is found, for each kind.
+
+The part is that of the windows of two series, a's as rows and b's as columns, between given
+diagonals: diagonal d has the cells with column - row = d.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labkit.matrixprofile import kernels
+from labkit.matrixprofile.bands import Band
+from labkit.matrixprofile.blocks import LAGS, Buffers
+from labkit.matrixprofile.copies import Shapes, offer_copies, shapes
+from labkit.matrixprofile.crew import Crew
+from labkit.matrixprofile.kernels import Found, Grid, Neighbours, Sums, neighbours
+from labkit.matrixprofile.plan import Stripe, Task, stripes, tasks
+from labkit.matrixprofile.simd import WIDTH_BYTES
+from labkit.matrixprofile.statistics import Windows, drift
+
+__all__ = ["PROMISE", "Area", "nearest", "nearest_k", "pooled", "sums"]
+
+Array = NDArray[np.float64]
+W = TypeVar("W", Task, Stripe)
+T = TypeVar("T")
+
+PROMISE = 1e-9
+"""What a distance may be wrong."""
+
+STRIP = 4096
+"""Windows that are looked at again together."""
+
+
+class Area(NamedTuple):
+    """The part of the distance matrix."""
+
+    a: Windows
+    """Its rows."""
+    b: Windows
+    """Its columns."""
+    diagonals: Sequence[tuple[int, int]]
+    """The first diagonal and that after the last, of each range."""
+
+    def bands(self, rows: slice = slice(None), columns: slice = slice(None)) -> Iterator[Band]:
+        """Give the ranges of diagonals in some of the rows and columns."""
+        top, bottom, _ = rows.indices(self.a.left.size)
+        left, right, _ = columns.indices(self.b.left.size)
+        for first, last in self.diagonals:
+            yield Band(top, bottom, left, right, first, last)
+
+    def tasks(
+        self, rows: slice = slice(None), columns: slice = slice(None), most: int = LAGS
+    ) -> list[Task]:
+        """Cut some of the rows and columns into tasks; a band has so many diagonals at most."""
+        bands = self.bands(rows, columns)
+        return [task for band in bands for task in tasks(band, self.a, self.b, most)]
+
+
+def nearest(area: Area, crew: Crew) -> Found:
+    """Find the nearest neighbour of each window of both series.
+
+    The recurrence estimates, and the winners are computed exactly. Where the estimates
+    leave a doubt that could be worth more than `PROMISE`, all that come into question are.
+    """
+    found = _estimated(area, crew, area.tasks(), 1)
+    kernels.measure(area.a, area.b, found.rows)
+    kernels.measure(area.b, area.a, found.columns)
+    if np.dtype(crew.dtype) == np.float64:
+        _settle(area, crew, found)
+    return found
+
+
+def nearest_k(area: Area, crew: Crew, k: int, threshold: float | None, *, both: bool) -> Found:
+    """Find the k nearest neighbours of each window of a and, with ``both``, of b, exactly.
+
+    First come the nearest in each band, by estimates, and what is beside the very nearest:
+    they are no bad neighbours, and so nearly all others can be sifted out.
+    """
+    # correlations strictly above the threshold
+    limit = np.inf if threshold is None else float(np.nextafter(1.0 - threshold, -np.inf))
+    breadth = (area.a.left.size + area.b.left.size) // (4 * k)
+    start = _estimated(area, crew, area.tasks(most=max(breadth, 64)), k)
+    for side, own, others, swap in (
+        (start.rows, area.a, area.b, False),
+        (start.columns, area.b, area.a, True),
+    ):
+        if swap and not both:
+            side.limit[:] = -np.inf
+            continue
+        kernels.measure(own, others, side)
+        for first, last in area.diagonals:
+            ends = (1 - last, 1 - first) if swap else (first, last)
+            kernels.offer_beside(own, others, *ends, side, limit)
+        too_far = side.apart > limit
+        side.apart[too_far], side.neighbour[too_far] = np.inf, -1
+        side.limit[:] = np.minimum(side.apart[:, -1], limit)
+    _offer_own_copies(area, start)
+    return _sifted(area, crew, area.tasks(), start)
+
+
+def sums(area: Area, crew: Crew, threshold: float) -> Sums:
+    """Add up the correlations above a threshold, for each window of both series."""
+    a, b = area.a, area.b
+
+    def add(task: Task, own: Buffers) -> Sums:
+        part = Sums(np.zeros(a.left.size), np.zeros(b.left.size))
+        if task.is_rough:
+            kernels.add_cells(a, b, task.bands, part, threshold)
+        else:
+            kernels.add_bands(a, b, task.bands, own, part, threshold)
+        return part
+
+    total = Sums(np.zeros(a.left.size), np.zeros(b.left.size))
+    for part in crew.run(add, area.tasks()):
+        total.rows[:] += part.rows
+        total.columns[:] += part.columns
+    return total
+
+
+def pooled(area: Area, crew: Crew, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
+    """Find the nearest pair in each cell of a grid.
+
+    Parameters
+    ----------
+    area : Area
+        The part of the distance matrix.
+    crew : Crew
+        Who computes.
+    rows, columns : ndarray of int64, shapes (h + 1,) and (w + 1,)
+        Where the cells of the grid begin, ascending, and where the last ends.
+
+    Returns
+    -------
+    ndarray of float64, shape (h, w)
+        One minus the correlation of that pair; inf where there is none.
+    """
+    a, b = area.a, area.b
+    shape = rows.size - 1, columns.size - 1
+    place = np.repeat(np.arange(shape[1]), np.diff(columns))
+    lanes = WIDTH_BYTES // np.dtype(crew.dtype).itemsize
+
+    def search(stripe: Stripe, own: Buffers, grid: Grid) -> None:
+        for task in stripe.tasks:
+            if task.is_rough:
+                kernels.pool_cells(a, b, task.bands, stripe.segments, grid)
+            else:
+                kernels.pool_bands(a, b, task.bands, own, stripe.segments, grid)
+
+    cut = [s for band in area.bands() for s in stripes(band, a, b, rows, lanes)]
+    grid = kernels.grid(shape, place)
+    for found in _shared(crew, cut, search, lambda: kernels.grid(shape, place)):
+        kernels.merge_grids(grid, found)
+    kernels.measure_grid(a, b, grid)
+    return grid.apart
+
+
+def _shared(
+    crew: Crew,
+    work: Sequence[W],
+    function: Callable[[W, Buffers, T], None],
+    begin: Callable[[], T],
+) -> list[T]:
+    """Let each thread find what it can, and return what each has found."""
+    states: list[T] = []
+    spare: queue.SimpleQueue[T] = queue.SimpleQueue()
+
+    def do(task: W, own: Buffers) -> None:
+        try:
+            found = spare.get_nowait()
+        except queue.Empty:
+            found = begin()
+            states.append(found)
+        function(task, own, found)
+        spare.put(found)
+
+    for _ in crew.run(do, work):
+        pass
+    return states
+
+
+def _merged(states: list[Found], begin: Callable[[], Found]) -> Found:
+    """Put together what threads have found."""
+    merged = states.pop() if states else begin()
+    for other in states:
+        kernels.merge(merged.rows, other.rows)
+        kernels.merge(merged.columns, other.columns)
+    return merged
+
+
+def _estimated(area: Area, crew: Crew, work: Sequence[Task], k: int) -> Found:
+    """Estimate the nearest neighbours, of which there is at most one in each band."""
+
+    def search(task: Task, own: Buffers, found: Found) -> None:
+        if task.is_rough:
+            kernels.search_cells(area.a, area.b, task.bands, found)
+        else:
+            kernels.search_bands(area.a, area.b, task.bands, own, found)
+
+    def begin() -> Found:
+        return Found(neighbours(area.a.left.size, k), neighbours(area.b.left.size, k))
+
+    return _merged(_shared(crew, work, search, begin), begin)
+
+
+def _sifted(area: Area, crew: Crew, work: Sequence[Task], start: Found) -> Found:
+    """Find all neighbours below the limits exactly."""
+    a, b = area.a, area.b
+    margin = drift(a.window, crew.dtype)
+
+    def sift(task: Task, own: Buffers, found: Found) -> None:
+        if task.is_rough:
+            kernels.search_cells(a, b, task.bands, found)
+        else:
+            kernels.sift_bands(a, b, task.bands, own, found, margin)
+
+    def begin() -> Found:
+        return Found(*(kernels.copied(side) for side in start))
+
+    return _merged(_shared(crew, work, sift, begin), begin)
+
+
+# ---------- doubts ----------
+
+
+def _settle(area: Area, crew: Crew, found: Found) -> None:
+    """Look again where estimates were too close to call, and let the smallest of ties win."""
+    in_doubt = _doubtful(found.rows, area.a, area.b), _doubtful(found.columns, area.b, area.a)
+    if not (in_doubt[0].any() or in_doubt[1].any()):
+        return
+    for side, doubtful in zip(found, in_doubt, strict=True):
+        side.limit[~doubtful] = -np.inf
+    _offer_own_copies(area, found)
+    again = _sifted(area, crew, _strips(area, found), found)
+    for side, better in zip(found, again, strict=True):
+        side.apart[:], side.neighbour[:] = better.apart, better.neighbour
+    _prefer_first_copies(area, found)
+
+
+def _doubtful(found: Neighbours, own: Windows, others: Windows) -> NDArray[np.bool_]:
+    """Mark the windows whose distance could be wrong by more than `PROMISE`, or tied at 0."""
+    near = found.apart[:, 0]
+    error = 2.0 * drift(own.window) * own.slack * others.slack.max()
+    least = np.sqrt(np.maximum(near - error, 0.0))
+    with np.errstate(invalid="ignore"):  # inf - inf, where there is no neighbour
+        gain = (np.sqrt(near) - least) * np.sqrt(2.0 * own.window)
+    doubtful: NDArray[np.bool_] = (gain > PROMISE) | (near <= error)
+    return doubtful
+
+
+def _offer_own_copies(area: Area, found: Found) -> None:
+    """Offer each window the first of those that are equal to it; then nobody is nearer."""
+    shape_a, shape_b = _shapes(area)
+    for first, last in area.diagonals:
+        offer_copies(area.a, area.b, shape_a.shape, shape_b, (first, last), found.rows)
+        offer_copies(area.b, area.a, shape_b.shape, shape_a, (1 - last, 1 - first), found.columns)
+    for side, own, others in ((found.rows, shape_a, shape_b), (found.columns, shape_b, shape_a)):
+        farthest = side.neighbour[:, -1]
+        is_copy = (side.apart[:, -1] == 0.0) & (others.shape[farthest] == own.shape)
+        side.limit[is_copy & (farthest >= 0)] = -np.inf
+
+
+def _prefer_first_copies(area: Area, found: Found) -> None:
+    """Of neighbours that are equal to each other, let the first be the nearest."""
+    shape_a, shape_b = _shapes(area)
+    for side in found:
+        side.limit[:] = side.apart[:, 0]
+    of_rows, of_columns = (
+        offered.shape[np.maximum(side.neighbour[:, 0], 0)]
+        for side, offered in zip(found, (shape_b, shape_a), strict=True)
+    )
+    for first, last in area.diagonals:
+        offer_copies(area.a, area.b, of_rows, shape_b, (first, last), found.rows)
+        offer_copies(area.b, area.a, of_columns, shape_a, (1 - last, 1 - first), found.columns)
+
+
+def _shapes(area: Area) -> tuple[Shapes, Shapes]:
+    of_a = shapes(area.a)
+    return of_a, of_a if area.b is area.a else shapes(area.b)
+
+
+def _strips(area: Area, found: Found) -> list[Task]:
+    """Cut what has open windows into tasks: all, or only the strips with such windows."""
+    open_rows, open_columns = (_open_strips(side) for side in found)
+    count = sum(-(-side.limit.size // STRIP) for side in found)
+    if 2 * (len(open_rows) + len(open_columns)) > count:
+        return area.tasks()
+    return [
+        *itertools.chain.from_iterable(area.tasks(rows=strip) for strip in open_rows),
+        *itertools.chain.from_iterable(area.tasks(columns=strip) for strip in open_columns),
+    ]
+
+
+def _open_strips(found: Neighbours) -> list[slice]:
+    starts = range(0, found.limit.size, STRIP)
+    strips = (slice(start, start + STRIP) for start in starts)
+    return [strip for strip in strips if (found.limit[strip] > -np.inf).any()]
