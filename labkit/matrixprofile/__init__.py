@@ -15,29 +15,46 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from labkit.matrixprofile.chaining import Chain, chain_from, chains
 from labkit.matrixprofile.joins import abjoin, selfjoin
 from labkit.matrixprofile.patterns import Discord, Motif, discords, motifs
+from labkit.matrixprofile.reading import read_series
 from labkit.matrixprofile.recordings import Recording, recording
 
 if TYPE_CHECKING:
     from labkit.matrixprofile.experiment import Discords
+    from labkit.matrixprofile.heatmaps import heatmap
     from labkit.matrixprofile.pictures import plot
+    from labkit.matrixprofile.tiled import ABJoin, SelfJoin
 
 __all__ = [
+    "ABJoin",
+    "Chain",
     "Discord",
     "Discords",
     "Motif",
     "Recording",
+    "SelfJoin",
     "abjoin",
+    "chain_from",
+    "chains",
     "discords",
+    "heatmap",
     "motifs",
     "plot",
+    "read_series",
     "recording",
     "selfjoin",
 ]
 
-# the first brings epyc, the second matplotlib: a join needs neither
-_LATER = {"Discords": "labkit.matrixprofile.experiment", "plot": "labkit.matrixprofile.pictures"}
+# experiments bring epyc, pictures matplotlib: a join needs neither
+_LATER = {
+    "ABJoin": "labkit.matrixprofile.tiled",
+    "Discords": "labkit.matrixprofile.experiment",
+    "SelfJoin": "labkit.matrixprofile.tiled",
+    "heatmap": "labkit.matrixprofile.heatmaps",
+    "plot": "labkit.matrixprofile.pictures",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.legend_handler import HandlerTuple
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import SeriesError
+from labkit.matrixprofile import links
+from labkit.matrixprofile.chaining import Chain
+from labkit.matrixprofile.curves import (
+    as_recording,
+    bare,
+    draw_curve,
+    duration,
+    time_label,
+    times_of,
+    value_label,
+    wrapped,
+)
+from labkit.matrixprofile.marks import Mark, check_starts, draw_mark, draw_shapes, marks_of
 from labkit.matrixprofile.patterns import Discord, Motif
 from labkit.matrixprofile.recordings import Recording
 from labkit.matrixprofile.series import as_series, as_window
 
 __all__ = ["Picture", "plot"]
 
-# Okabe & Ito, "Color Universal Design", 2008: told apart with any colour vision
-DISCORD = "#D55E00"
-MOTIFS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = ("o", "s", "D", "P", "^")
-LINE = "#555555"
+Array = NDArray[np.float64]
+
+LETTERS = 145
+"""As many fit into the width of the legend, where a mark takes as much room as seven."""
 
 
 class Picture(Figure):
@@ -36,41 +51,66 @@ class Picture(Figure):
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """Windows that belong together, and how they are drawn."""
+class _Scene:
+    """All that is to be drawn."""
 
-    name: str
-    starts: tuple[int, ...]
-    distance: float
-    colour: str
-    marker: str
-    numbered: bool
+    shown: Recording
+    profile: Array
+    window: int
+    marks: list[Mark]
+    chain: Chain | None
+    correlation: bool
+    label: str
+
+    @property
+    def firsts(self) -> list[Mark]:
+        """The patterns whose shapes are drawn."""
+        return [mark for mark in self.marks if mark.name in {"Discord 1", "Motif 1"}]
+
+    def heights(self, mark: Mark) -> Array:
+        """Where the windows of a mark are in the matrix profile."""
+        own = mark.distance
+        if self.correlation:
+            own = 1 - own**2 / (2 * self.window)
+        pair = np.full(len(mark.starts), own)
+        return np.concatenate([pair, self.profile[list(mark.further)]])
 
 
-def plot(
+def plot(  # noqa: PLR0913, each has a default that most keep
     series: ArrayLike | Recording,
     distance: ArrayLike,
     window: int,
     *,
     discords: Sequence[Discord] = (),
     motifs: Sequence[Motif] = (),
+    chain: Chain | None = None,
+    correlation: bool = False,
+    label: str = "",
 ) -> Picture:
-    r"""Draw a series and its matrix profile on one axis, with discords and motifs marked.
+    r"""Draw a series and its matrix profile on one axis, with discords, motifs and a chain.
 
-    On the right are the shapes of the first discord and of the first motif, z-normalised
-    as the distance sees them.
+    On the right are the shapes of the first discord, of the first motif and of the chain,
+    z-normalised as the distance sees them.
 
     Parameters
     ----------
     series : array_like, shape (n,), or Recording
-        The samples; a `Recording` also gives times, units and title.
+        The samples; a `Recording` also gives times, units and title. Of a long series, each
+        piece narrower than a pixel shows as its lowest and its highest sample.
     distance : array_like, shape (n - window + 1,)
         Its matrix profile. What is not finite leaves a gap in the line.
     window : int
         Its window in samples.
     discords, motifs : sequences
         What :func:`labkit.matrixprofile.discords` and :func:`labkit.matrixprofile.motifs`
-        picked.
+        picked. Further occurrences of a motif are hollow marks.
+    chain : Chain, optional
+        One of :func:`labkit.matrixprofile.chains`. Its windows have colours from dark to
+        light.
+    correlation : bool
+        The matrix profile holds correlations.
+    label : str
+        Names the lower axis, for other profiles than that of the nearest other window.
 
     Returns
     -------
@@ -81,7 +121,8 @@ def plot(
     Raises
     ------
     SeriesError
-        For a matrix profile whose length does not belong to the series and the window.
+        For a matrix profile whose length does not belong to the series and the window, and
+        for patterns that are not in it.
 
     Examples
     --------
@@ -89,116 +130,136 @@ def plot(
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['Value', 'Distance to the nearest\nother window (3 samples)', 'z-score']
     """
-    shown = series if isinstance(series, Recording) else Recording(as_series(series))
-    values = as_series(distance, "distance")
-    _check_lengths(shown.samples.size, values.size, as_window(window, shown.samples.size))
-    marks = [*_discord_marks(discords), *_motif_marks(motifs)]
-    figure = Picture(figsize=(11, 5.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        2, 2 if marks else 1, width_ratios=[5, 1] if marks else None, height_ratios=[4, 3]
+    scene = _Scene(
+        shown=as_recording(series),
+        profile=_as_profile(distance),
+        window=as_window(window),
+        marks=marks_of(discords, motifs),
+        chain=chain if chain is not None and len(chain) else None,
+        correlation=correlation,
+        label=label,
     )
-    above = figure.add_subplot(grid[0, 0])
-    below = figure.add_subplot(grid[1, 0], sharex=above)
-    _draw_series(above, shown)
-    _draw_distance(below, shown, values, window)
-    for mark in marks:
-        _draw_mark(above, below, shown, window, mark)
-    for row, mark in enumerate(firsts := _first_of_each(marks)):
-        axes = figure.add_subplot(grid[row, 1])
-        _draw_shapes(axes, shown, window, mark)
-        if mark is firsts[-1]:
-            axes.set_xlabel("Time in window [s]" if shown.rate_hz else "Sample in window")
-        else:
-            axes.tick_params(labelbottom=False)
-    if marks:
-        _draw_legend(figure, below)
+    _check(scene)
+    figure = Picture(figsize=(11, 5.5 if scene.chain is None else 6.6), dpi=150)
+    figure.set_layout_engine("constrained")
+    FigureCanvasAgg(figure)
+    if not scene.marks and scene.chain is None:
+        _draw_rows(figure.add_gridspec(1, 1)[0], scene, figure)
+        return figure
+    grid = figure.add_gridspec(1, 2, width_ratios=[4.3, 1])
+    below = _draw_rows(grid[0], scene, figure)
+    _draw_shapes(grid[1], scene, figure)
+    _draw_legend(figure, below, scene)
     return figure
 
 
-def _check_lengths(samples: int, windows: int, window: int) -> None:
+def _as_profile(distance: ArrayLike) -> Array:
+    if np.ndim(distance) == 2:
+        raise SeriesError(
+            f"distance has shape {np.shape(distance)}; draw a summary by heatmap(…), and of "
+            "several neighbours one, as distance[:, 0]"
+        )
+    return as_series(distance, "distance")
+
+
+def _check(scene: _Scene) -> None:
+    samples, windows, window = scene.shown.samples.size, scene.profile.size, scene.window
+    as_window(window, samples)
     if windows != samples - window + 1:
         raise SeriesError(
             f"distance has {windows} values, but {samples} samples have {samples - window + 1} "
             f"windows of {window}; pass the series and the window that it was computed with"
         )
+    for mark in scene.marks:
+        check_starts(mark.name, (*mark.starts, *mark.further), windows)
+    check_starts("the chain", scene.chain or (), windows)
 
 
-def _discord_marks(discords: Iterable[Discord]) -> Iterator[_Mark]:
-    for rank, discord in enumerate(discords, 1):
-        name = f"Discord {rank}"
-        yield _Mark(name, (discord.index,), discord.distance, DISCORD, "v", numbered=True)
-
-
-def _motif_marks(motifs: Iterable[Motif]) -> Iterator[_Mark]:
-    for rank, motif in enumerate(motifs, 1):
-        colour, marker = MOTIFS[(rank - 1) % len(MOTIFS)], MARKERS[(rank - 1) % len(MARKERS)]
-        name = f"Motif {rank}"
-        yield _Mark(name, (motif.a, motif.b), motif.distance, colour, marker, numbered=False)
-
-
-def _first_of_each(marks: Iterable[_Mark]) -> list[_Mark]:
-    return [mark for mark in marks if mark.name in {"Discord 1", "Motif 1"}]
+def _draw_rows(place: SubplotSpec, scene: _Scene, figure: Figure) -> Axes:
+    """Draw what shares the time axis; give the axes of the matrix profile."""
+    heights = [4, 3] if scene.chain is None else [4, 0.5, 3]
+    grid = place.subgridspec(len(heights), 1, height_ratios=heights)
+    above = figure.add_subplot(grid[0])
+    below = figure.add_subplot(grid[-1], sharex=above)
+    _draw_series(above, scene.shown)
+    _draw_profile(below, scene)
+    for mark in scene.marks:
+        draw_mark(above, below, scene.shown, scene.window, mark, scene.heights(mark))
+    if scene.chain is not None:
+        track = figure.add_subplot(grid[1], sharex=above)
+        links.draw_chain(above, track, scene.shown, scene.window, scene.chain)
+    # the limits last: they end the scaling by what is drawn
+    if not scene.correlation and not (scene.profile < 0).any():
+        below.set_ylim(bottom=0)
+    count = scene.shown.samples.size
+    above.set_xlim(*times_of(scene.shown, [-0.01 * count, 1.01 * count]))
+    return below
 
 
 def _draw_series(axes: Axes, shown: Recording) -> None:
-    axes.plot(shown.times_s, shown.samples, color=LINE, linewidth=0.7)
-    axes.set_ylabel(f"{shown.quantity} [{shown.unit}]" if shown.unit else shown.quantity)
-    axes.set_title(shown.title, loc="left")
-    axes.margins(x=0.01, y=0.15)
-    axes.tick_params(labelbottom=False)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_distance(
-    axes: Axes, shown: Recording, distance: NDArray[np.float64], window: int
-) -> None:
-    times_s = shown.times_s[: distance.size]
-    axes.plot(times_s, np.where(np.isfinite(distance), distance, np.nan), color=LINE, linewidth=0.7)
-    length = f"{window / shown.rate_hz:.3g} s" if shown.rate_hz else f"{window} samples"
-    axes.set_ylabel(f"Distance to the nearest\nother window ({length})")
-    axes.set_xlabel("Time [s]" if shown.rate_hz else "Sample")
-    axes.set_ylim(bottom=0)
+    draw_curve(axes, shown, shown.samples)
+    axes.set_ylabel(wrapped(value_label(shown), 28))
+    axes.set_title(wrapped(shown.title, 90), loc="left")
     axes.margins(y=0.15)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelbottom=False)
+    bare(axes, shown)
 
 
-def _draw_mark(above: Axes, below: Axes, shown: Recording, window: int, mark: _Mark) -> None:
-    for start in mark.starts:
-        times_s = shown.times_s[start : start + window]
-        above.axvspan(times_s[0], times_s[-1], color=mark.colour, alpha=0.12, linewidth=0)
-        above.plot(times_s, shown.samples[start : start + window], color=mark.colour, linewidth=1.8)
-        if mark.numbered:
-            rank, middle_s = mark.name.split()[-1], float(times_s.mean())
-            place = above.get_xaxis_transform()
-            above.text(middle_s, 0.94, rank, color=mark.colour, transform=place, ha="center")
-    below.plot(
-        shown.times_s[list(mark.starts)],
-        [mark.distance] * len(mark.starts),
-        mark.marker,
-        color=mark.colour,
-        label=f"{mark.name} ({mark.distance:.3g})",
-        clip_on=False,
-    )
+def _draw_profile(axes: Axes, scene: _Scene) -> None:
+    draw_curve(axes, scene.shown, scene.profile)
+    measure = "Correlation with nearest" if scene.correlation else "Distance to the nearest"
+    length = duration(scene.shown, scene.window)
+    axes.set_ylabel(wrapped(scene.label, 24) or f"{measure}\nother window ({length})")
+    axes.set_xlabel(time_label(scene.shown))
+    axes.margins(y=0.15)
+    if not np.isfinite(scene.profile).any():
+        axes.text(0.5, 0.5, "No window has a match", transform=axes.transAxes, ha="center")
+        axes.set_yticks([])
+    bare(axes, scene.shown)
 
 
-def _draw_shapes(axes: Axes, shown: Recording, window: int, mark: _Mark) -> None:
-    times_s = np.arange(window) / (shown.rate_hz or 1.0)
-    for start, colour, style in zip(mark.starts, (mark.colour, "black"), "-:", strict=False):
-        part = shown.samples[start : start + window]
-        axes.plot(times_s, (part - part.mean()) / (part.std() or 1.0), style, color=colour)
-    axes.set_title(mark.name, loc="left", color=mark.colour)
-    axes.set_ylabel("z-score")
-    axes.spines[["top", "right"]].set_visible(False)
+def _draw_shapes(place: SubplotSpec, scene: _Scene, figure: Figure) -> None:
+    count = len(scene.firsts) + (scene.chain is not None)
+    # one shape alone is not drawn as high as the whole picture, a stack is
+    rows = 2 if scene.chain is None else count
+    heights = [4, 3] if scene.chain is None else [3, 3, 5]
+    grid = place.subgridspec(rows, 1, height_ratios=heights[-rows:])
+    panels = [figure.add_subplot(grid[row]) for row in range(count)]
+    for axes, mark in zip(panels, scene.firsts, strict=False):
+        draw_shapes(axes, scene.shown, scene.window, mark)
+    if scene.chain is not None:
+        links.draw_stack(panels[-1], scene.shown, scene.window, scene.chain)
+    for axes in panels[:-1]:
+        axes.tick_params(labelbottom=False)
+    # aligned with the edge, which it would cross in the middle of so narrow a panel
+    time = "Time in window [s]" if scene.shown.rate_hz else "Sample in window"
+    panels[-1].set_xlabel(time, loc="right")
 
 
-def _draw_legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
+def _draw_legend(figure: Figure, below: Axes, scene: _Scene) -> None:
+    handles: list[Any]
+    handles, labels = below.get_legend_handles_labels()
+    if scene.chain is not None:
+        handles, labels = [*handles, links.handle(scene.chain)], [*labels, links.name(scene.chain)]
+    title = "In brackets: distance to the nearest other window" if scene.marks else ""
+    if any(mark.further for mark in scene.marks):
+        title += "; hollow: further occurrences"
+    columns = _columns([len(label) for label in labels])
+    figure.set_figheight(figure.get_figheight() + 0.2 * ((len(handles) - 1) // columns))
     figure.legend(
         handles,
         labels,
-        title="In brackets: distance to the nearest other window",
+        handler_map={tuple: HandlerTuple(ndivide=None)},
+        title=title or None,
         loc="outside lower center",
-        ncols=min(len(handles), 6),
+        ncols=columns,
         frameon=False,
     )
+
+
+def _columns(lengths: list[int]) -> int:
+    """Give the most columns that fit into the legend, which is filled column by column."""
+    for count in range(min(6, len(lengths)), 1, -1):
+        if sum(7 + column.max() for column in np.array_split(lengths, count)) <= LETTERS:
+            return count
+    return 1

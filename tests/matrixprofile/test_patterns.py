@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from labkit.errors import SeriesError
 from labkit.matrixprofile import Discord, Motif, discords, motifs, selfjoin
+from tests.matrixprofile.brute_force import distances
 
 rng = np.random.default_rng(5)
 DISTANCES = st.lists(
@@ -89,6 +90,67 @@ def test_a_third_occurrence_is_no_motif_of_its_own() -> None:
     assert second.distance > 1
 
 
+def near_to(x, m: int, motif: Motif) -> np.ndarray:
+    """Return the distance of each window to the nearer of a pair, by definition."""
+    return distances(x, x, m)[[motif.a, motif.b]].min(axis=0).astype(float)
+
+
+@given(
+    x=st.lists(st.integers(0, 5), min_size=20, max_size=90),
+    m=st.integers(3, 8),
+    radius=st.sampled_from([0, 1, 1.5, 3.0]),
+)
+def test_further_occurrences_are_all_that_are_near(x, m: int, radius: float) -> None:
+    samples = np.array(x, dtype=float)
+    distance, index = selfjoin(samples, m)
+    free = np.array([np.ptp(samples[i : i + m]) > 0 for i in range(distance.size)])
+    here = np.arange(distance.size)
+    for motif in motifs(distance, index, m, k=2, series=samples, radius=radius):
+        near = near_to(samples, m, motif)
+        limit = radius * motif.distance + 1e-7
+        for start in (motif.a, motif.b):
+            free &= abs(here - start) >= m
+        for start in motif.occurrences:
+            assert free[start]
+            assert near[start] <= min(limit, near[free].min() + 1e-7)
+            free &= abs(here - start) >= m
+        assert not (free & (near < limit - 2e-7)).any()
+
+
+def test_a_third_and_a_fourth_occurrence_belong_to_the_first_two() -> None:
+    x, shape = rng.normal(size=500), rng.normal(size=30)
+    for start, noise in ((50, 0.0), (150, 0.01), (300, 0.02), (400, 0.02)):
+        x[start : start + 30] = shape + noise * rng.normal(size=30)
+    distance, index = selfjoin(x, 30)
+    pairs = motifs(distance, index, 30, k=2)
+    assert [m.occurrences for m in pairs] == [(), ()]
+    assert [m.a for m in pairs] == pytest.approx([50, 300], abs=5)
+    first, second = motifs(distance, index, 30, k=2, series=x, radius=6)
+    assert sorted(first.occurrences) == pytest.approx([300, 400], abs=5)
+    assert second.distance > 1
+
+
+def test_copies_of_another_size_occur_as_well() -> None:
+    x = rng.normal(size=300)
+    x[100:120], x[200:220] = 3 * x[10:30] + 1, 0.1 * x[10:30] - 7
+    distance, index = selfjoin(x, 20)
+    (first,) = motifs(distance, index, 20, k=1, series=x, radius=0)
+    assert sorted((first.a, first.b, *first.occurrences)) == [10, 100, 200]
+
+
+def test_correlations_show_the_same_patterns() -> None:
+    x = np.cumsum(rng.normal(size=600))
+    x[300] = np.nan
+    distance, index = selfjoin(x, 25)
+    correlation = 1 - distance**2 / 50
+    correlation[np.isinf(distance)] = np.nan
+    odd = discords(correlation, 25, correlation=True)
+    pairs = motifs(correlation, index, 25, correlation=True)
+    assert [d.index for d in odd] == [d.index for d in discords(distance, 25)]
+    assert [(m.a, m.b) for m in pairs] == [(m.a, m.b) for m in motifs(distance, index, 25)]
+    assert odd[0].distance == pytest.approx(discords(distance, 25)[0].distance)
+
+
 def test_nothing_but_gaps_has_no_patterns() -> None:
     distance, index = selfjoin(np.full(20, np.nan), 5)
     assert discords(distance, 5) == []
@@ -113,6 +175,15 @@ def test_they_are_values() -> None:
         (lambda: motifs([1.0, 2.0], [1], 3), "index has 1 values, distance 2"),
         (lambda: motifs([1.0, 2.0], [1.0, 0.0], 3), "index has dtype float64"),
         (lambda: motifs([1.0], [-1], 3, series=[1, 2]), "belongs to 3; pass the series"),
+        (lambda: motifs([1.0, 2.0], [0, 2], 3), r"index\[1\] is 2, but there are 2 windows"),
+        (lambda: motifs([1.0], [-1], 3, radius=2), "radius needs the series itself"),
+        (lambda: motifs([1.0], [-1], 3, radius="x", series=[1, 2, 3]), "radius is 'x'"),
+        (lambda: motifs([1.0], [-1], 3, radius=np.nan, series=[1, 2, 3]), "radius is nan"),
+        (
+            lambda: discords([1, -0.5], 3),
+            r"distance\[1\] is -0.5, which is no distance; call it with",
+        ),
+        (lambda: discords([0, 1.5], 3, correlation=True), r"\[1\] is 1.5, which is no correlation"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_remedy(call, message: str) -> None:
