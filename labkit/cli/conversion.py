@@ -10,7 +10,7 @@ from labkit.notebook import SQLiteLabNotebook, epycimport
 from labkit.notebook import export as exporting
 from labkit.notebook import plot as plotting
 
-__all__ = ["export", "plot", "take_over"]
+__all__ = ["assert_picture", "export", "plot", "take_over"]
 
 
 def export(path: Path, out: Path, form: str | None, tag: str | None, *, overwrite: bool) -> str:
@@ -40,13 +40,24 @@ def plot(path: Path, axes: tuple[str, str, str | None], tag: str | None, out: Pa
     ParameterError
         When the name of the picture tells no format.
     """
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    formats = FigureCanvasBase.get_supported_filetypes()
-    if out.suffix[1:].lower() not in formats:
-        known = suggestion(out.suffix[1:], formats)
-        raise ParameterError(f"{out}: its suffix names no format of a picture{known}")
+    assert_picture(out)
     with reading(path) as notebook:
         x, y, hue = axes
         plotting.plot(notebook, x, y, hue, tag).savefig(out)
     return f"{out} is drawn"
+
+
+def assert_picture(path: Path) -> None:
+    """Make sure that the name of a picture tells a format that can be drawn.
+
+    Raises
+    ------
+    ParameterError
+        When it does not.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        known = suggestion(path.suffix[1:], formats)
+        raise ParameterError(f"{path}: its suffix names no format of a picture{known}")
