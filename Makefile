@@ -68,7 +68,8 @@ docs: dev ## build the documentation into docs/_build/html; a warning is an erro
 	@echo "docs: open docs/_build/html/index.html"
 
 .PHONY: bench
-bench: dev ## measure labkit against its peers, side by side
+bench: TEST_TOOLS := gcc g++ cmake
+bench: dev tools ## measure labkit against its peers, side by side
 	@$(VENV)/bin/python -m tests.bench
 
 .PHONY: clean

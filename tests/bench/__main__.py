@@ -1,18 +1,34 @@
-"""Print how labkit compares with its peers: ``make bench``, or ``python -m tests.bench NAME``."""
+"""Print how labkit compares with its peers: ``make bench``, or ``python -m tests.bench NAME``.
+
+A name is a benchmark, or one of its tables: ``matrixprofile``, ``matrixprofile.speed``.
+"""
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 
-from tests.bench import labs
+from tests.bench import labs, matrixprofile
 
-BENCHMARKS = {"labs": labs.main}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "labs": labs.main,
+    "matrixprofile": matrixprofile.main,
+    **{
+        f"matrixprofile.{table}": functools.partial(matrixprofile.main, table)
+        for table in matrixprofile.TABLES
+    },
+}
 
 
 def main(names: list[str]) -> None:
     """Run the benchmarks of these names, or all."""
-    for name in names or BENCHMARKS:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    for name in names or ["labs", "matrixprofile"]:
         BENCHMARKS[name]()
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])
