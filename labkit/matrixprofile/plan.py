@@ -22,11 +22,15 @@ CELLS = 1 << 24
 """Cells of a task, roughly: some milliseconds' work."""
 
 
+Bands = NDArray[np.int64]
+"""(count, 6) The fields of each :class:`Band`."""
+
+
 class Task(NamedTuple):
     """What a thread does at a time."""
 
-    bands: NDArray[np.int64]
-    """(count, 6) The fields of each band."""
+    bands: Bands
+    """Its parts."""
     is_rough: bool
     """Norms change too fast for a recurrence: each cell is computed from its two windows."""
     cells: int
@@ -39,15 +43,20 @@ def tasks(region: Band, a: Windows, b: Windows, most: int = LAGS) -> list[Task]:
     The cut depends on nothing but the region, the two series, and the most diagonals that
     a band may have.
     """
-    cut: list[Task] = []
+    parts: dict[bool, list[Bands]] = {False: [], True: []}
     for rows, columns in itertools.product(
         _stretches(a.cuts, region.top, region.bottom),
         _stretches(b.cuts, region.left, region.right),
     ):
-        is_rough = rows.is_rough or columns.is_rough
         part = _clipped(region, rows, columns)
-        bands = list(_strips(part) if is_rough else _bands(part, most))
-        cut.extend(_gathered(bands, is_rough))
+        if rows.is_rough or columns.is_rough:
+            parts[True].append(_strips(part))
+        else:
+            parts[False].append(_bands(part, most))
+    cut = [
+        *_gathered(parts[False], CELLS, is_rough=False),
+        *_gathered(parts[True], CELLS // 64, is_rough=True),
+    ]
     return sorted(cut, key=lambda task: -task.cells)
 
 
@@ -130,44 +139,59 @@ def _clipped(region: Band, rows: _Stretch, columns: _Stretch) -> Band:
     )
 
 
-def _bands(part: Band, most: int) -> Iterator[Band]:
+def _bands(part: Band, most: int) -> Bands:
     """Cut a rectangle into bands, broad ones if it is large: their corners stick out."""
     side = min(part.bottom - part.top, part.right - part.left)
     breadth = max(min(most, LAGS, side // 8) // GROUP, 4) * GROUP
-    for first in range(part.first, part.last, breadth):
-        yield part._replace(first=first, last=min(first + breadth, part.last))
+    first = np.arange(part.first, part.last, breadth)
+    bands = np.tile(np.array(part, np.int64), (first.size, 1))
+    bands[:, 4], bands[:, 5] = first, np.minimum(first + breadth, part.last)
+    return bands
 
 
-def _strips(part: Band) -> Iterator[Band]:
+def _strips(part: Band) -> Bands:
+    """Cut a rectangle into strips of rows."""
     rows = max(1, CELLS // 64 // max(part.right - part.left, 1))
-    for top in range(part.top, part.bottom, rows):
-        strip = part._replace(top=top, bottom=min(top + rows, part.bottom))
-        yield _clipped(
-            strip,
-            _Stretch(strip.top, strip.bottom, is_rough=True),
-            _Stretch(strip.left, strip.right, is_rough=True),
-        )
+    top = np.arange(part.top, part.bottom, rows)
+    strips = np.tile(np.array(part, np.int64), (top.size, 1))
+    strips[:, 0], strips[:, 1] = top, np.minimum(top + rows, part.bottom)
+    return strips
 
 
-def _gathered(bands: list[Band], is_rough: bool) -> Iterator[Task]:
+def _gathered(parts: list[Bands], enough: int, *, is_rough: bool) -> Iterator[Task]:
     """Put bands together until they are worth a task."""
-    batch: list[Band] = []
-    work = 0
-    for band in bands:
-        here = cells(band)
-        if here:
-            batch.append(band)
-            work += here
-        if work >= (CELLS // 64 if is_rough else CELLS):
-            yield Task(np.array(batch, np.int64), is_rough, work)
-            batch, work = [], 0
-    if batch:
-        yield Task(np.array(batch, np.int64), is_rough, work)
+    bands = np.concatenate([np.empty((0, 6), np.int64), *parts])
+    work = cells(bands)
+    bands, work = bands[work > 0], work[work > 0]
+    before = np.cumsum(work) - work
+    starts = np.flatnonzero(np.diff(before // enough, prepend=-1))
+    for start, stop in itertools.pairwise([*starts.tolist(), work.size]):
+        yield Task(bands[start:stop].copy(), is_rough, int(work[start:stop].sum()))
 
 
-def cells(region: Band) -> int:
-    """Count the cells of a region."""
-    diagonals = np.arange(region.first, region.last)
-    begin = np.maximum(region.top, region.left - diagonals)
-    end = np.minimum(region.bottom, region.right - diagonals)
-    return int(np.maximum(end - begin, 0).sum())
+def cells(bands: Bands) -> NDArray[np.int64]:
+    """Count the cells of each band.
+
+    Examples
+    --------
+    >>> cells(np.array([Band(0, 3, 0, 3, first=1, last=3)]))
+    array([3])
+    """
+    top, bottom, left, right, first, last = bands.T
+    # the first diagonal that a rectangle has is in its lower left corner
+    corner = left - bottom + 1
+    before, until = (_cells_below(bottom - top, right - left, d - corner) for d in (first, last))
+    return until - before
+
+
+def _cells_below(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], diagonals: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count the cells on the first so many diagonals of rectangles."""
+    short, count = np.minimum(rows, columns), np.clip(diagonals, 0, rows + columns - 1)
+    rising = np.minimum(count, short)
+    falling = np.maximum(count - np.maximum(rows, columns), 0)
+    total: NDArray[np.int64] = (
+        rising * (rising + 1) // 2 + (count - rising) * short - falling * (falling + 1) // 2
+    )
+    return total

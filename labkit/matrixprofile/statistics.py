@@ -66,9 +66,9 @@ def drift(window: int, dtype: DTypeLike = np.float64) -> float:
     Each step rounds by at most half an ulp of what the covariance has been in its run, and
     by what df and dg are wrong, which the slacks contain, too. Such errors add up like a
     random walk, or faster where all windows have one shape, as on a ramp: the largest that
-    was measured is below half of this, and a tenth is usual.
+    was measured is below half of this, and a twentieth is usual.
     """
-    return 2.0 * float(np.finfo(dtype).eps) * math.sqrt(run_length(window) + window)
+    return 4.0 * float(np.finfo(dtype).eps) * math.sqrt(run_length(window) + window)
 
 
 def gap_windows(values: Array, window: int) -> NDArray[np.bool_]:
