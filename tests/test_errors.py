@@ -12,6 +12,7 @@ from labkit import errors
 from labkit.errors import (
     LabkitError,
     LabNotebookLockedException,
+    MissingTilesError,
     NotebookInUseError,
     NotebookVersionException,
     PendingResultException,
@@ -21,6 +22,7 @@ from labkit.errors import (
     UnknownParameterError,
     UnknownResultSetError,
     UnstorableValueError,
+    inherited,
     suggestion,
 )
 
@@ -44,6 +46,7 @@ CLASSES = [getattr(errors, name) for name, _, _ in TREE]
 
 # what those are made with that take more, or other, than a message
 ARGUMENTS = {
+    MissingTilesError: ([3, 7], 10),
     NotebookVersionException: ("3", "4", "walks.db"),
     NotebookInUseError: ("walks.db", "cl-3", 4711, "2024-05-01T12:00:00"),
     LabNotebookLockedException: ("walks.db",),
@@ -72,8 +75,9 @@ def test_the_tree_in_the_docstring_is_that_of_the_classes(name, parent, others):
 def test_the_tree_is_complete():
     defined = {
         name: cls
-        for name, cls in vars(errors).items()
-        if inspect.isclass(cls) and cls.__module__ == errors.__name__
+        for module in (errors, inherited)
+        for name, cls in vars(module).items()
+        if inspect.isclass(cls) and cls.__module__ == module.__name__
     }
     assert set(defined) == {cls.__name__ for cls in CLASSES} | {"SourceChangedWarning"}
     assert len(CLASSES) == len(set(CLASSES))

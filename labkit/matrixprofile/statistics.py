@@ -174,8 +174,9 @@ def _moments(values: Array, window: int) -> tuple[Array, Array]:
 
     count = values.size - window + 1
     # eight at a time: so there must be eight
-    padded = np.pad(values, (0, max(0, 8 - count)), mode="edge")
-    left, norm = np.empty(max(count, 8)), np.empty(max(count, 8))
+    missing = max(0, 8 - count)
+    left, norm = np.empty(count + missing), np.empty(count + missing)
+    padded = np.append(values, np.full(missing, values[-1])) if missing else values
     exact.moments(padded, window, left, norm)
     return left[:count], norm[:count]
 
@@ -218,8 +219,12 @@ def _stretches(
 
 def _recent(values: Array, run: int) -> Array:
     """Give for each value the largest of it and so many before it, or of some more."""
-    blocks = -(-values.size // run)
-    padded = np.pad(values, (0, blocks * run - values.size), mode="edge").reshape(blocks, run)
-    largest = np.maximum.accumulate(padded, axis=1)
-    largest[1:] = np.maximum(largest[1:], padded[:-1].max(axis=1, keepdims=True))
-    return largest.ravel()[: values.size]
+    largest = np.empty_like(values)
+    before = values[0]
+    for start in range(0, values.size, run):
+        block = largest[start : start + run]
+        np.maximum.accumulate(values[start : start + run], out=block)
+        whole = block[-1]
+        np.maximum(block, before, out=block)
+        before = whole
+    return largest

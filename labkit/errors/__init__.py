@@ -40,9 +40,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import epyc
+if TYPE_CHECKING:
+    from labkit.errors.inherited import (
+        CancelledException,
+        DesignException,
+        LabNotebookLockedException,
+        NotebookVersionException,
+        PendingResultException,
+        ResultSetLockedException,
+        ResultsStructureException,
+    )
 
 __all__ = [
     "AttachmentStoreError",
@@ -143,17 +152,18 @@ class MissingTilesError(LabkitError, LookupError):
     """A notebook does not have all tiles of a join."""
 
     def __init__(self, missing: Sequence[int], total: int) -> None:
-        super().__init__(missing, total)
+        shown = f"{list(missing[:5])}{' and more' if len(missing) > 5 else ''}"
+        super().__init__(
+            f"{len(missing)} of {total} tiles are missing, {shown}: run them by "
+            'lab.runExperiment(job, only="missing"), or merge what there is by partial=True'
+        )
         self.missing = list(missing)
         """Their numbers."""
         self.total = total
         """How many tiles there are."""
 
-    def __str__(self) -> str:
-        return (
-            f"{len(self.missing)} of {self.total} tiles are missing: run them by "
-            'lab.runExperiment(job, only="missing"), or merge what there is by partial=True'
-        )
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.missing, self.total)
 
 
 class ExperimentError(LabkitError, TypeError):
@@ -213,14 +223,6 @@ class SourceChangedWarning(UserWarning):
     """The source of an experiment differs from that of earlier outcomes of the same version."""
 
 
-class DesignException(LabkitError, epyc.DesignException, ValueError):
-    """Parameter ranges that do not fit the design."""
-
-    def __init__(self, msg: str) -> None:
-        # not epyc's constructor: it puts a prefix before each message, twice when unpickled
-        Exception.__init__(self, msg)
-
-
 class NotebookError(LabkitError):
     """Something is wrong with a notebook."""
 
@@ -231,35 +233,6 @@ class UnknownNotebookError(NotebookError, FileNotFoundError):
 
 class NotebookFormatError(NotebookError, ValueError):
     """A file that is not a notebook of the expected format."""
-
-
-class NotebookVersionException(NotebookError, epyc.NotebookVersionException):
-    """A notebook written by a newer labkit, or an unknown version of epyc's format.
-
-    Parameters
-    ----------
-    expected, actual : str
-        The newest version that this labkit reads, and that of the file.
-    name : str, optional
-        The file.
-    """
-
-    def __init__(self, expected: str, actual: str, name: str = "") -> None:
-        where = f" of {name}" if name else ""
-        remedy = "; upgrade labkit to read it" if name else ""
-        Exception.__init__(
-            self, f"Expected notebook version {expected}, got version {actual}{where}{remedy}"
-        )
-        self._expected = expected
-        self._actual = actual
-        self._name = name
-
-    def actualVersion(self) -> str:
-        """Return the version of the file."""
-        return self._actual
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._expected, self._actual, self._name)
 
 
 class NotebookInUseError(NotebookError, BlockingIOError):
@@ -285,60 +258,8 @@ class NotebookInUseError(NotebookError, BlockingIOError):
         return type(self), (self.name, self.host, self.pid, self.since)
 
 
-class LabNotebookLockedException(NotebookError, epyc.LabNotebookLockedException):
-    """A notebook that was finished cannot be written any more."""
-
-    def __init__(self, name: str = "") -> None:
-        named = f"Lab notebook {name}" if name else "Lab notebook"
-        Exception.__init__(self, f"{named} is finished and locked; use another notebook")
-        self._name = name
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._name,)
-
-
 class UnknownResultSetError(NotebookError, KeyError):
     """The notebook has no result set of that tag."""
-
-
-class ResultSetLockedException(NotebookError, epyc.ResultSetLockedException):
-    """A result set that was finished takes no more results."""
-
-    def __init__(self, tag: str = "") -> None:
-        named = f"Result set {tag}" if tag else "Result set"
-        Exception.__init__(self, f"{named} is finished and locked; add another result set")
-        self._tag = tag
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._tag,)
-
-
-class ResultsStructureException(NotebookError, epyc.ResultsStructureException):
-    """Something that is not a results dict was given as one."""
-
-    def __init__(self, rc: Any) -> None:
-        Exception.__init__(
-            self,
-            f"a results dict has the keys parameters, metadata and results; got {type(rc).__name__}"
-            f" {str(rc)[:200]}",
-        )
-        self._rc = rc
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._rc,)
-
-
-class PendingResultException(NotebookError, epyc.PendingResultException, KeyError):
-    """No result is pending under this job identifier."""
-
-    def __init__(self, jobid: str) -> None:
-        Exception.__init__(
-            self, f"no result is pending as job {jobid}: it was resolved, cancelled, or never sent"
-        )
-        self._jobid = jobid
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._jobid,)
 
 
 class UnstorableValueError(NotebookError, TypeError):
@@ -367,13 +288,6 @@ class UnstorableValueError(NotebookError, TypeError):
         return type(self), (self.name, self.typename, self.why)
 
 
-class CancelledException(LabkitError, epyc.CancelledException):
-    """The run was cancelled before it was finished."""
-
-    def __init__(self, why: str = "Cancelled") -> None:
-        Exception.__init__(self, why)
-
-
 class ClusterError(LabkitError, RuntimeError):
     """The cluster cannot do what is asked of it."""
 
@@ -384,3 +298,12 @@ class ClusterStartError(ClusterError, TimeoutError):
 
 class EngineLostError(ClusterError):
     """An engine died while it ran a point."""
+
+
+def __getattr__(name: str) -> Any:
+    """Bring the errors that inherit from epyc's when one is asked for: epyc takes its time."""
+    if name in __all__:
+        from labkit.errors import inherited
+
+        return getattr(inherited, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
