@@ -135,7 +135,8 @@ def piece(band: Band, cut: Cut, number: int, work: Buffers) -> Piece:
 def enter(a: Windows, b: Windows, band: Band, part: Piece, work: Buffers) -> None:
     """Fill the buffers for a piece, and compute the covariances that it begins with."""
     lanes = WIDTH_BYTES // work.covariances.itemsize
-    scale_a, scale_b = _scale(a, band.top, band.bottom), _scale(b, band.left, band.right)
+    # float32 reaches only to 1e38; a rectangle lies in one stretch of rows, and one of columns
+    scale_a, scale_b = 1.0 / a.unit[band.top], 1.0 / b.unit[band.left]
     diagonals = part.groups * GROUP
     for lane in range(lanes):
         row, stop = part.starts[lane], part.stops[lane]
@@ -159,15 +160,6 @@ def enter(a: Windows, b: Windows, band: Band, part: Piece, work: Buffers) -> Non
                 covariance(a, later, b, band.left) * scale_a * scale_b if later < stop else 0.0
             )
     work.covariances[(band.last - band.first) * lanes : diagonals * lanes] = np.nan
-
-
-@compiled
-def _scale(source: Windows, start: int, stop: int) -> float:
-    """Return a power of two that brings the norms near 1: float32 reaches only to 1e38."""
-    least = np.inf
-    for i in range(start, stop):
-        least = min(least, source.inverse[i])  # a NaN changes nothing
-    return 2.0 ** np.floor(np.log2(least)) if least < np.inf else 1.0
 
 
 @compiled

@@ -44,6 +44,8 @@ class Windows(NamedTuple):
     """(w,) Entering sample minus the next mean, plus leaving sample minus mean; last is 0."""
     slack: Array
     """(w,) What is carried along from earlier windows, relative to this one's norm."""
+    unit: Array
+    """(w,) A power of two near the largest norm of the stretch that it is in."""
     cuts: NDArray[np.int64]
     """(c,) Where stretches of windows with similar norms begin; the first is 0, the last w."""
     window: int
@@ -138,7 +140,7 @@ def summarise(series: Array, window: int) -> Windows:
     _refuse_underflow(norm, never)
     df, dg = _df(values, window), _dg(values, left, window)
     step = np.maximum(np.abs(df), np.abs(dg))
-    cuts, slack = _stretches(norm, step, never, run_length(window))
+    cuts, slack, unit = _stretches(norm, step, never, run_length(window))
     return Windows(
         values=values,
         left=left,
@@ -146,6 +148,7 @@ def summarise(series: Array, window: int) -> Windows:
         df=df,
         dg=dg,
         slack=slack,
+        unit=unit,
         cuts=cuts,
         window=window,
         exponent=exponent,
@@ -204,17 +207,18 @@ def _dg(values: Array, left: Array, window: int) -> Array:
 
 def _stretches(
     norm: Array, step: Array, never: NDArray[np.bool_], run: int
-) -> tuple[NDArray[np.int64], Array]:
-    """Cut the windows where norms drop, and say what each carries along from those before."""
+) -> tuple[NDArray[np.int64], Array, Array]:
+    """Cut the windows where norms drop; say what each carries along, and its stretch's unit."""
     from labkit.matrixprofile import exact
 
     compared = np.where(never, 0.0, norm)
     cuts = exact.cuts(compared)
-    slack = np.ones_like(norm)
+    slack, unit = np.ones_like(norm), np.ones_like(norm)
     for start, stop in itertools.pairwise(cuts.tolist()):
         scale = _recent(norm[start:stop], run) + 2.0 * _recent(step[start:stop], run)
         np.divide(scale, norm[start:stop], out=slack[start:stop], where=~never[start:stop])
-    return cuts, slack
+        unit[start:stop] = 2.0 ** np.frexp(compared[start:stop].max())[1]
+    return cuts, slack, unit
 
 
 def _recent(values: Array, run: int) -> Array:
