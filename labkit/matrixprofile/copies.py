@@ -19,9 +19,12 @@ from labkit.matrixprofile.exact import apart
 from labkit.matrixprofile.kernels import Neighbours, offer
 from labkit.matrixprofile.statistics import Windows
 
-__all__ = ["Shapes", "offer_copies", "shapes"]
+__all__ = ["Shapes", "has_copies", "is_coarse", "offer_copies", "shapes"]
 
 Hashes = NDArray[np.uint64]
+
+LEVELS = 64
+"""A series of no more different values than this is coarse."""
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 """Odd, and far from every power of two."""
@@ -39,11 +42,46 @@ class Shapes(NamedTuple):
 
 
 def shapes(windows: Windows) -> Shapes:
-    """Hash every window of a series."""
+    """Hash every window of a series, and sort them."""
+    shape = _shape(windows)
+    window = np.argsort(shape, kind="stable")
+    return Shapes(shape, shape[window], window)
+
+
+def has_copies(windows: Windows) -> bool:
+    """Test whether two windows of a series are equal but for their level, without sorting."""
+    shape = _shape(windows)
+    size = 1 << (2 * shape.size).bit_length()
+    return _repeats(shape, np.zeros(size, np.uint64))
+
+
+def is_coarse(windows: Windows) -> bool:
+    """Test whether a series has few different values, such as counts or states.
+
+    Then windows that are different are often equally far from a third.
+    """
+    beginning = np.unique(windows.values[: 2 * LEVELS])
+    return beginning.size <= LEVELS and np.unique(windows.values).size <= LEVELS
+
+
+def _shape(windows: Windows) -> Hashes:
     steps = np.ldexp(np.diff(windows.values), windows.exponent) + 0.0  # and no -0.0
-    shape = _rolled(steps.view(np.uint64), windows.window - 1)
-    index = np.argsort(shape, kind="stable")
-    return Shapes(shape, shape[index], index)
+    return _rolled(steps.view(np.uint64), windows.window - 1)
+
+
+@compiled
+def _repeats(values: Hashes, table: Hashes) -> bool:
+    """Put values into a hash table, which has zeros and is twice as large, until one is there."""
+    mask = np.uint64(table.size - 1)
+    for value in values:
+        entry = value | np.uint64(1)  # a zero is a free place
+        place = (value >> np.uint64(7)) & mask
+        while table[place] != np.uint64(0):
+            if table[place] == entry:
+                return True
+            place = (place + np.uint64(1)) & mask
+        table[place] = entry
+    return False
 
 
 @compiled

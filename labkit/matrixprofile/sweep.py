@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from labkit.matrixprofile import kernels
 from labkit.matrixprofile.bands import Band
 from labkit.matrixprofile.blocks import LAGS, Buffers
-from labkit.matrixprofile.copies import Shapes, offer_copies, shapes
+from labkit.matrixprofile.copies import Shapes, has_copies, is_coarse, offer_copies, shapes
 from labkit.matrixprofile.crew import Crew
 from labkit.matrixprofile.kernels import Found, Grid, Neighbours, Sums, neighbours
 from labkit.matrixprofile.plan import Stripe, Task, stripes, tasks
@@ -230,15 +230,19 @@ def _sifted(area: Area, crew: Crew, work: Sequence[Task], start: Found) -> Found
 
 def _settle(area: Area, crew: Crew, found: Found) -> None:
     """Look again where estimates were too close to call, and let the smallest of ties win."""
-    in_doubt = _doubtful(found.rows, area.a, area.b), _doubtful(found.columns, area.b, area.a)
-    if not (in_doubt[0].any() or in_doubt[1].any()):
-        return
-    for side, doubtful in zip(found, in_doubt, strict=True):
-        side.limit[~doubtful] = -np.inf
-    _offer_own_copies(area, found)
-    again = _sifted(area, crew, _strips(area, found), found)
-    for side, better in zip(found, again, strict=True):
-        side.apart[:], side.neighbour[:] = better.apart, better.neighbour
+    a, b = area.a, area.b
+    if is_coarse(a) and is_coarse(b):
+        # ties are many, and the estimates cannot see them
+        in_doubt = [np.isfinite(side.apart[:, 0]) for side in found]
+    else:
+        in_doubt = [_doubtful(found.rows, a, b), _doubtful(found.columns, b, a)]
+    if any(doubtful.any() for doubtful in in_doubt):
+        for side, doubtful in zip(found, in_doubt, strict=True):
+            side.limit[~doubtful] = -np.inf
+        _offer_own_copies(area, found)
+        again = _sifted(area, crew, _strips(area, found), found)
+        for side, better in zip(found, again, strict=True):
+            side.apart[:], side.neighbour[:] = better.apart, better.neighbour
     _prefer_first_copies(area, found)
 
 
@@ -267,6 +271,8 @@ def _offer_own_copies(area: Area, found: Found) -> None:
 
 def _prefer_first_copies(area: Area, found: Found) -> None:
     """Of neighbours that are equal to each other, let the first be the nearest."""
+    if not (has_copies(area.a) or has_copies(area.b)):
+        return
     shape_a, shape_b = _shapes(area)
     for side in found:
         side.limit[:] = side.apart[:, 0]

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile import abjoin, selfjoin
+from labkit.matrixprofile import abjoin, exact, selfjoin
+from labkit.matrixprofile.statistics import summarise
 from tests.matrixprofile.brute_force import assert_is_profile, distances
 
 rng = np.random.default_rng(20261120)
@@ -129,6 +130,31 @@ def test_ties_far_apart_are_exact_too() -> None:
     assert (distance == 0).all()
     first = np.arange(index.size) % 50
     assert np.array_equal(index, np.where(np.arange(index.size) < 50, first + 50, first))
+
+
+def test_of_copies_the_first_is_the_nearest_at_any_distance() -> None:
+    motif = noise(60)
+    a = noise(300)
+    a[100:160] = motif + 0.2 * noise(60)
+    b = np.concatenate([noise(200), motif, noise(50), motif + 3, noise(90), motif])
+    for threads in (1, 2):
+        distance, index = abjoin(a, b, 50, threads=threads)
+        assert distance[104] > 1
+        assert index[100:111].tolist() == list(range(200, 211))
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_ties_of_coarse_series_are_settled_exactly(levels: int) -> None:
+    """Different windows are often equally far: of those that are so to the last bit, the first."""
+    x, m = rng.integers(0, levels, 400).astype(float), 15
+    w = summarise(x, m)
+    count = w.left.size
+    apart = np.array([[exact.apart(w, i, w, j) for j in range(count)] for i in range(count)])
+    i, j = np.indices(apart.shape)
+    apart[(abs(i - j) <= 4) | np.isnan(apart)] = np.inf
+    distance, index = selfjoin(x, m)
+    assert (distance > 0).sum() > count // 2
+    assert np.array_equal(index, apart.argmin(axis=1))
 
 
 def test_the_level_and_the_unit_of_a_series_change_nothing() -> None:
