@@ -1,5 +1,6 @@
 """What makes the kernels exact: a bound on rounding, where they begin afresh, and what they cut."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from tests.matrixprofile.test_joins import SERIES
 def runs(w, lag: int) -> Iterator[tuple[int, int]]:
     """Give the rows of each run of the recurrence on a diagonal, at their longest."""
     edges = sorted({*w.cuts.tolist(), *(w.cuts - lag).tolist()})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         for begin in range(max(start, 0), min(end, w.left.size - lag), run_length(w.window)):
             yield begin, min(begin + run_length(w.window), end, w.left.size - lag)
 
@@ -58,7 +59,7 @@ def test_no_norm_of_a_stretch_is_far_below_one_before_it(norms: list[float]) -> 
     cuts = exact.cuts(norm)
     assert (cuts[0], cuts[-1]) == (0, norm.size)
     assert (np.diff(cuts) > 0).all()
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in itertools.pairwise(cuts):
         inside = norm[start:stop][norm[start:stop] > 0]
         assert (np.maximum.accumulate(inside) <= DROP * inside).all()
 
