@@ -18,8 +18,8 @@ __all__ = ["Stripe", "Task", "cells", "stripes", "tasks"]
 SHORTEST = 48
 """Windows of a stretch that a recurrence pays for."""
 
-CELLS = 1 << 24
-"""Cells of a task, roughly: some milliseconds' work."""
+CELLS = 1 << 23
+"""Cells of a task, roughly: a millisecond's work."""
 
 
 Bands = NDArray[np.int64]
@@ -37,11 +37,11 @@ class Task(NamedTuple):
     """How much work it is."""
 
 
-def tasks(region: Band, a: Windows, b: Windows, most: int = LAGS) -> list[Task]:
+def tasks(region: Band, a: Windows, b: Windows, breadth: int | None = None) -> list[Task]:
     """Cut a region of any number of diagonals; the largest tasks come first.
 
-    The cut depends on nothing but the region, the two series, and the most diagonals that
-    a band may have.
+    The cut depends on nothing but the region and the two series; and on how many diagonals
+    a band shall have, if that is given.
     """
     parts: dict[bool, list[Bands]] = {False: [], True: []}
     for rows, columns in itertools.product(
@@ -52,7 +52,7 @@ def tasks(region: Band, a: Windows, b: Windows, most: int = LAGS) -> list[Task]:
         if rows.is_rough or columns.is_rough:
             parts[True].append(_strips(part))
         else:
-            parts[False].append(_bands(part, most))
+            parts[False].append(_bands(part, breadth))
     cut = [
         *_gathered(parts[False], CELLS, is_rough=False),
         *_gathered(parts[True], CELLS // 64, is_rough=True),
@@ -97,7 +97,7 @@ def stripes(
             some = segments[first : first + lanes]
             inside = region._replace(top=some[0][0], bottom=some[-1][1])
             idle = [(inside.bottom, inside.bottom, some[-1][2])] * (lanes - len(some))
-            cut.append(Stripe(np.array([*some, *idle], np.int64), tasks(inside, a, b)))
+            cut.append(Stripe(np.array([*some, *idle], np.int64), tasks(inside, a, b, LAGS)))
     return cut
 
 
@@ -139,10 +139,10 @@ def _clipped(region: Band, rows: _Stretch, columns: _Stretch) -> Band:
     )
 
 
-def _bands(part: Band, most: int) -> Bands:
-    """Cut a rectangle into bands, broad ones if it is large: their corners stick out."""
+def _bands(part: Band, breadth: int | None) -> Bands:
+    """Cut a rectangle into bands, by default broad ones if it is large: corners stick out."""
     side = min(part.bottom - part.top, part.right - part.left)
-    breadth = max(min(most, LAGS, side // 8) // GROUP, 4) * GROUP
+    breadth = max(min(breadth or side // 8, LAGS) // GROUP, 4) * GROUP
     first = np.arange(part.first, part.last, breadth)
     bands = np.tile(np.array(part, np.int64), (first.size, 1))
     bands[:, 4], bands[:, 5] = first, np.minimum(first + breadth, part.last)

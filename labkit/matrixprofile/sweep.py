@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from labkit.matrixprofile import kernels
 from labkit.matrixprofile.bands import Band
-from labkit.matrixprofile.blocks import LAGS, Buffers
+from labkit.matrixprofile.blocks import Buffers
 from labkit.matrixprofile.copies import Shapes, has_copies, is_coarse, offer_copies, shapes
 from labkit.matrixprofile.crew import Crew
 from labkit.matrixprofile.kernels import Found, Grid, Neighbours, Sums, neighbours
@@ -55,11 +55,11 @@ class Area(NamedTuple):
             yield Band(top, bottom, left, right, first, last)
 
     def tasks(
-        self, rows: slice = slice(None), columns: slice = slice(None), most: int = LAGS
+        self, rows: slice = slice(None), columns: slice = slice(None), breadth: int | None = None
     ) -> list[Task]:
-        """Cut some of the rows and columns into tasks; a band has so many diagonals at most."""
+        """Cut some of the rows and columns into tasks, their bands of a breadth if it is given."""
         bands = self.bands(rows, columns)
-        return [task for band in bands for task in tasks(band, self.a, self.b, most)]
+        return [task for band in bands for task in tasks(band, self.a, self.b, breadth)]
 
 
 def nearest(area: Area, crew: Crew) -> Found:
@@ -85,7 +85,7 @@ def nearest_k(area: Area, crew: Crew, k: int, threshold: float | None, *, both: 
     # correlations strictly above the threshold
     limit = np.inf if threshold is None else float(np.nextafter(1.0 - threshold, -np.inf))
     breadth = (area.a.left.size + area.b.left.size) // (4 * k)
-    start = _estimated(area, crew, area.tasks(most=max(breadth, 64)), k)
+    start = _estimated(area, crew, area.tasks(breadth=max(breadth, 64)), k)
     for side, own, others, swap in (
         (start.rows, area.a, area.b, False),
         (start.columns, area.b, area.a, True),
