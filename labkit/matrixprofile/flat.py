@@ -39,15 +39,15 @@ def outline(series: NDArray[np.float64], window: int) -> Outline:
     return Outline(flat, ~flat & ~gap)
 
 
-def allowed(marked: Mask, count: int, diagonals: Diagonals, k: int = 1) -> Index:
-    """Give the first marked windows that windows may have as neighbours.
+def allowed(offered: Index, windows: Index, diagonals: Diagonals, k: int = 1) -> Index:
+    """Give the first of some windows that windows may have as neighbours.
 
     Parameters
     ----------
-    marked : ndarray of bool, shape (w,)
-        The windows that are offered.
-    count : int
-        How many windows look for neighbours.
+    offered : ndarray of int64, shape (o,)
+        The windows that are offered, ascending.
+    windows : ndarray of int64, shape (w,)
+        Those that look for neighbours.
     diagonals : sequence of (int, int)
         Where window j may be a neighbour of window i: ``first <= j - i < last``.
     k : int
@@ -55,21 +55,20 @@ def allowed(marked: Mask, count: int, diagonals: Diagonals, k: int = 1) -> Index
 
     Returns
     -------
-    ndarray of int64, shape (count, k)
+    ndarray of int64, shape (w, k)
         In ascending order; -1 where there are no more.
 
     Examples
     --------
-    >>> allowed(np.array([True, False, True, True]), 3, [(1, 4)], k=2).tolist()
+    >>> allowed(np.array([0, 2, 3]), np.arange(3), [(1, 4)], k=2).tolist()
     [[2, 3], [2, 3], [3, -1]]
     """
-    found = np.flatnonzero(marked)
-    here = np.arange(count)[:, None]
-    most = found.size
-    offers = np.append(found, -1)
-    columns = [np.empty((count, 0), np.int64)]
+    here = windows[:, None]
+    most = offered.size
+    offers = np.append(offered, -1)
+    columns = [np.empty((windows.size, 0), np.int64)]
     for first, last in diagonals:
-        place = np.searchsorted(found, here + first) + np.arange(k)
+        place = np.searchsorted(offered, here + first) + np.arange(k)
         j = offers[np.minimum(place, most)]
         columns.append(np.where((j >= 0) & (j < here + last), j, -1))
     every = np.concatenate(columns, axis=1)
@@ -79,18 +78,16 @@ def allowed(marked: Mask, count: int, diagonals: Diagonals, k: int = 1) -> Index
     return np.pad(taken, ((0, 0), (0, k - taken.shape[1])), constant_values=-1)
 
 
-def count_allowed(marked: Mask, count: int, diagonals: Diagonals) -> Index:
-    """Count the marked windows that windows may have as neighbours.
+def count_allowed(offered: Index, windows: Index, diagonals: Diagonals) -> Index:
+    """Count those of some windows that windows may have as neighbours; see `allowed`.
 
     Examples
     --------
-    >>> count_allowed(np.array([True, False, True, True]), 3, [(1, 4)]).tolist()
+    >>> count_allowed(np.array([0, 2, 3]), np.arange(3), [(1, 4)]).tolist()
     [2, 2, 1]
     """
-    before = np.concatenate([[0], np.cumsum(marked)])
-    here = np.arange(count)
-    total = np.zeros(count, np.int64)
+    total = np.zeros(windows.size, np.int64)
     for first, last in diagonals:
-        begin, end = (np.clip(here + edge, 0, marked.size) for edge in (first, last))
-        total += before[end] - before[begin]
+        begin, end = (np.searchsorted(offered, windows + edge) for edge in (first, last))
+        total += end - begin
     return total

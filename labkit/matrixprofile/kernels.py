@@ -217,8 +217,7 @@ def sift_bands(
             or _is_open(found.columns, band.left, band.right)
         ):
             continue
-        of_rows = drift * _largest(b.slack, band.left, band.right)
-        of_columns = drift * _largest(a.slack, band.top, band.bottom)
+        of_rows, of_columns = drift * b.most_slack[band.left], drift * a.most_slack[band.top]
         sieve = _Sieve(a, b, found, marks, of_rows, of_columns)
         pieces = cut(band, work)
         for p in range(pieces.pieces):
@@ -287,13 +286,10 @@ def _take_marked(
 @compiled
 def _is_open(found: Neighbours, start: int, stop: int) -> bool:
     """Test whether some window still takes neighbours."""
-    return bool((found.limit[start:stop] > -np.inf).any())
-
-
-@compiled
-def _largest(values: Array, start: int, stop: int) -> float:
-    largest: float = values[start:stop].max()
-    return largest
+    for i in range(start, stop):  # noqa: SIM110  # Numba has no any() of a generator
+        if found.limit[i] > -np.inf:
+            return True
+    return False
 
 
 @compiled

@@ -8,6 +8,7 @@ together is associative and commutative, if each is taken once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,9 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Part = dict[str, NDArray[Any]]
 
+BLOCK = 2**16
+"""Neighbours that are settled at a time: there may be more windows than memory has room for."""
+
 
 class Tile(NamedTuple):
     """A rectangle of the distance matrix, in windows."""
@@ -34,6 +38,10 @@ class Tile(NamedTuple):
     """First column."""
     right: int
     """Column after the last."""
+
+    def span(self, side: str) -> slice:
+        """Return its rows or its columns."""
+        return slice(self.top, self.bottom) if side == "rows" else slice(self.left, self.right)
 
 
 class Kind(ABC):
@@ -52,11 +60,26 @@ class Kind(ABC):
 
     @abstractmethod
     def put(self, whole: Part, part: Part, tile: Tile) -> None:
-        """Put a part into the whole."""
+        """Put a part into the whole; it stays as it is."""
 
     @abstractmethod
     def result(self, whole: Part, a: Outline, b: Outline) -> Any:
-        """Settle what concerns flat windows, and give what the user gets."""
+        """Settle what concerns flat windows, and give what the user gets.
+
+        The whole is used up: it is as large as all that is kept in memory.
+        """
+
+    def _arrays(self) -> dict[str, str]:
+        """Say which sides of its tile a part covers, and into which arrays of the whole they go."""
+        if self.query.is_self and not self.query.both:
+            return {"rows": "all", "columns": "all"}
+        if self.query.is_self or self.query.both:
+            return {"rows": "rows", "columns": "columns"}
+        return {"rows": "rows"}
+
+    def _count(self, name: str) -> int:
+        """Return how many windows an array of the whole has."""
+        return self.query.columns if name == "columns" else self.query.rows
 
     def _sides(self) -> list[tuple[str, bool, Diagonals]]:
         """Say what results are made of: arrays' names, whether they are b's, and where from."""
@@ -71,11 +94,15 @@ class Kind(ABC):
         return [("all", False, query.allowed())]
 
     def _shown(self, apart: Array) -> Array:
-        """Turn one minus the correlation into what was asked for."""
+        """Turn one minus the correlation, in its place, into what was asked for."""
         if self.query.correlation:
-            return np.where(np.isfinite(apart), 1.0 - apart, np.nan)
+            np.subtract(1.0, apart, out=apart)
+            apart[np.isneginf(apart)] = np.nan
+            return apart
         # an estimate may be a little below 0
-        return np.sqrt(np.maximum(apart, 0.0) * (2.0 * self.query.window))
+        np.maximum(apart, 0.0, out=apart)
+        apart *= 2.0 * self.query.window
+        return np.sqrt(apart, out=apart)
 
 
 class _Neighbours(Kind):
@@ -90,64 +117,65 @@ class _Neighbours(Kind):
             found = sweep.nearest_k(area, crew, query.k, query.threshold, both=both)
         else:
             found = sweep.nearest(area, crew)
+        sides = {"rows": (found.rows, tile.left), "columns": (found.columns, tile.top)}
         part: Part = {}
-        for name, side, start in (
-            ("rows", found.rows, tile.left),
-            ("columns", found.columns, tile.top),
-        ):
+        for name in self._arrays():
+            side, start = sides[name]
             part[f"{name}_apart"] = side.apart
-            part[f"{name}_index"] = np.where(side.neighbour < 0, -1, side.neighbour + start)
+            if self._has_index:
+                part[f"{name}_index"] = np.where(side.neighbour < 0, -1, side.neighbour + start)
         return part
+
+    @property
+    def _has_index(self) -> bool:
+        return self.query.kind != "1nn_only"
 
     def begin(self) -> Part:
         whole: Part = {}
-        for name, count in (("rows", self.query.rows), ("columns", self.query.columns)):
-            whole[f"{name}_apart"] = np.full((count, self.query.k), np.inf)
-            whole[f"{name}_index"] = np.full((count, self.query.k), -1, np.int64)
+        for name in self._arrays().values():
+            shape = self._count(name), self.query.k
+            whole[f"{name}_apart"] = np.full(shape, np.inf)
+            whole[f"{name}_index"] = np.full(shape, -1, np.int64)
         return whole
 
     def put(self, whole: Part, part: Part, tile: Tile) -> None:
-        for name, span in (
-            ("rows", slice(tile.top, tile.bottom)),
-            ("columns", slice(tile.left, tile.right)),
-        ):
-            apart, index = whole[f"{name}_apart"][span], whole[f"{name}_index"][span]
-            apart[:], index[:] = _nearest_of(
-                (apart, index), (part[f"{name}_apart"], part[f"{name}_index"])
-            )
+        for name, into in self._arrays().items():
+            span = tile.span(name)
+            apart, index = whole[f"{into}_apart"][span], whole[f"{into}_index"][span]
+            # without indices, those of the whole remain -1
+            offered = part[f"{name}_index"] if self._has_index else index
+            apart[:], index[:] = _nearest_of((apart, index), (part[f"{name}_apart"], offered))
 
     def result(self, whole: Part, a: Outline, b: Outline) -> Any:
-        if self.query.is_self and not self.query.both:
-            whole["all_apart"], whole["all_index"] = _nearest_of(
-                *((whole[f"{name}_apart"], whole[f"{name}_index"]) for name in ("rows", "columns"))
-            )
         results = []
         for name, is_of_b, diagonals in self._sides():
             own, others = (b, a) if is_of_b else (a, b)
-            apart, index = self._with_flat(
-                whole[f"{name}_apart"], whole[f"{name}_index"], own, others, diagonals
-            )
+            apart, index = whole[f"{name}_apart"], whole[f"{name}_index"]
+            self._offer_flat(apart, index, own, others, diagonals)
             results.append(self._shaped(self._shown(apart), index))
         return tuple(results) if self.query.both else results[0]
 
-    def _with_flat(
+    def _offer_flat(
         self, apart: Array, index: Index, own: Outline, others: Outline, diagonals: Diagonals
-    ) -> tuple[Array, Index]:
+    ) -> None:
+        """Offer flat windows to all, and all to flat windows."""
         if not (own.flat.any() or others.flat.any()):
-            return apart, index
+            return
         k = self.query.k
-        flat = allowed(others.flat, own.flat.size, diagonals, k)
-        plain = allowed(others.plain, own.flat.size, diagonals, k)
-        is_flat, is_gap = own.flat[:, None], ~(own.flat | own.plain)[:, None]
-        offers = (
-            (np.where(is_flat, 0.0, HALF), np.where(is_gap, -1, flat)),
-            (np.full_like(apart, HALF), np.where(is_flat, plain, -1)),
-        )
-        for far, j in offers:
-            wanted = (j >= 0) & self._is_above(1.0 - far)
-            offered = np.where(wanted, far, np.inf), np.where(wanted, j, -1)
-            apart, index = _nearest_of((apart, index), offered)
-        return apart, index
+        all_flat, all_plain = np.flatnonzero(others.flat), np.flatnonzero(others.plain)
+        is_open = own.plain & (apart[:, -1] >= HALF) & (all_flat.size > 0)
+        for windows in _blocks(own.flat | is_open, BLOCK // k):
+            is_flat = own.flat[windows, None]
+            flat, plain = (allowed(j, windows, diagonals, k) for j in (all_flat, all_plain))
+            nearest = apart[windows], index[windows]
+            for far, j in (
+                (np.where(is_flat, 0.0, HALF), flat),
+                (np.full((1, 1), HALF), np.where(is_flat, plain, -1)),
+            ):
+                wanted = (j >= 0) & self._is_above(1.0 - far)
+                offers = np.where(wanted, far, np.inf), np.where(wanted, j, -1)
+                nearest = _nearest_of(nearest, offers)
+            apart[windows], index[windows] = nearest
 
     def _is_above(self, correlation: Array) -> NDArray[np.bool_]:
         least = -np.inf if self.query.threshold is None else self.query.threshold
@@ -161,14 +189,19 @@ class _Neighbours(Kind):
 
 def _nearest_of(one: tuple[Array, Index], other: tuple[Array, Index]) -> tuple[Array, Index]:
     """Give the nearest neighbours of two lists each; of equals those with the smaller index."""
-    k = one[0].shape[1]
-    if k == 1:
-        (apart, index), (apart_2, index_2) = one, other
+    (apart, index), (apart_2, index_2) = one, other
+    if apart.shape[1] == 1:
         is_nearer = (apart_2 < apart) | ((apart_2 == apart) & (index_2 < index))
         return np.where(is_nearer, apart_2, apart), np.where(is_nearer, index_2, index)
-    apart, index = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
-    order = np.lexsort((index, apart), axis=1)[:, :k]
-    return np.take_along_axis(apart, order, axis=1), np.take_along_axis(index, order, axis=1)
+    from labkit.matrixprofile import kernels
+
+    # of the type that is compiled, whatever a notebook has made of them
+    nearest, offered = (
+        kernels.Neighbours(np.array(a, float), np.array(i, np.int64), a[:, -1].copy())
+        for a, i in (one, other)
+    )
+    kernels.merge(nearest, offered)
+    return nearest.apart, nearest.neighbour
 
 
 class _Sum(Kind):
@@ -178,19 +211,16 @@ class _Sum(Kind):
         from labkit.matrixprofile import sweep
 
         assert self.query.threshold is not None
-        rows, columns = sweep.sums(area, crew, self.query.threshold)
-        return {"rows": rows, "columns": columns}
+        found = sweep.sums(area, crew, self.query.threshold)._asdict()
+        return {name: found[name] for name in self._arrays()}
 
     def begin(self) -> Part:
-        counts = ("rows", self.query.rows), ("columns", self.query.columns)
-        return {name: np.zeros(count, np.int64) for name, count in counts}
+        return {name: np.zeros(self._count(name), np.int64) for name in self._arrays().values()}
 
     def put(self, whole: Part, part: Part, tile: Tile) -> None:
         # integers, since sums of those are the same in any order
-        whole["rows"][tile.top : tile.bottom] += np.rint(part["rows"] / self._quantum).astype(int)
-        whole["columns"][tile.left : tile.right] += np.rint(part["columns"] / self._quantum).astype(
-            int
-        )
+        for name, into in self._arrays().items():
+            whole[into][tile.span(name)] += np.rint(part[name] / self._quantum).astype(int)
 
     @property
     def _quantum(self) -> float:
@@ -198,19 +228,25 @@ class _Sum(Kind):
         return 2.0 ** (max(self.query.rows, self.query.columns).bit_length() - 62)
 
     def result(self, whole: Part, a: Outline, b: Outline) -> Any:
-        whole["all"] = whole["rows"] + whole["columns"] if self.query.is_self else whole["rows"]
         results = []
         for name, is_of_b, diagonals in self._sides():
             own, others = (b, a) if is_of_b else (a, b)
-            results.append(whole[name] * self._quantum + self._of_flat(own, others, diagonals))
+            total = whole[name] * self._quantum
+            self._add_flat(total, own, others, diagonals)
+            results.append(total)
         return tuple(results) if self.query.both else results[0]
 
-    def _of_flat(self, own: Outline, others: Outline, diagonals: Diagonals) -> Array:
-        count = own.flat.size
-        flat, plain = (count_allowed(m, count, diagonals) for m in (others.flat, others.plain))
+    def _add_flat(self, total: Array, own: Outline, others: Outline, diagonals: Diagonals) -> None:
+        """Add the correlations of flat windows."""
+        if not (own.flat.any() or others.flat.any()):
+            return
         assert self.query.threshold is not None
         same, half = (c if c > self.query.threshold else 0.0 for c in (1.0, 1.0 - HALF))
-        return np.where(own.flat, flat * same + plain * half, np.where(own.plain, flat * half, 0.0))
+        all_flat, all_plain = np.flatnonzero(others.flat), np.flatnonzero(others.plain)
+        for windows in _blocks(own.flat | own.plain, BLOCK):
+            flat, plain = (count_allowed(j, windows, diagonals) for j in (all_flat, all_plain))
+            is_flat = own.flat[windows]
+            total[windows] += np.where(is_flat, flat * same + plain * half, flat * half)
 
 
 class _Summary(Kind):
@@ -283,6 +319,13 @@ def _ends(marked: NDArray[np.bool_], edges: Index) -> tuple[Index, Index]:
     ends = np.append(found, 0)
     none = begin == end
     return np.where(none, 2**62, ends[begin]), np.where(none, -1, ends[end - 1])
+
+
+def _blocks(marked: NDArray[np.bool_], size: int) -> Iterator[Index]:
+    """Give the marked windows, so many at a time."""
+    found = np.flatnonzero(marked)
+    for start in range(0, found.size, max(size, 1)):
+        yield found[start : start + max(size, 1)]
 
 
 def kind_of(query: Query) -> Kind:

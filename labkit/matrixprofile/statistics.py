@@ -44,6 +44,8 @@ class Windows(NamedTuple):
     """(w,) Entering sample minus the next mean, plus leaving sample minus mean; last is 0."""
     slack: Array
     """(w,) What is carried along from earlier windows, relative to this one's norm."""
+    most_slack: Array
+    """(w,) The largest slack of the stretch that it is in."""
     unit: Array
     """(w,) A power of two near the largest norm of the stretch that it is in."""
     cuts: NDArray[np.int64]
@@ -140,7 +142,7 @@ def summarise(series: Array, window: int) -> Windows:
     _refuse_underflow(norm, never)
     df, dg = _df(values, window), _dg(values, left, window)
     step = np.maximum(np.abs(df), np.abs(dg))
-    cuts, slack, unit = _stretches(norm, step, never, run_length(window))
+    cuts, slack, most_slack, unit = _stretches(norm, step, never, run_length(window))
     return Windows(
         values=values,
         left=left,
@@ -148,6 +150,7 @@ def summarise(series: Array, window: int) -> Windows:
         df=df,
         dg=dg,
         slack=slack,
+        most_slack=most_slack,
         unit=unit,
         cuts=cuts,
         window=window,
@@ -207,18 +210,19 @@ def _dg(values: Array, left: Array, window: int) -> Array:
 
 def _stretches(
     norm: Array, step: Array, never: NDArray[np.bool_], run: int
-) -> tuple[NDArray[np.int64], Array, Array]:
-    """Cut the windows where norms drop; say what each carries along, and its stretch's unit."""
+) -> tuple[NDArray[np.int64], Array, Array, Array]:
+    """Cut the windows where norms drop; give slack, largest slack and unit of each window."""
     from labkit.matrixprofile import exact
 
     compared = np.where(never, 0.0, norm)
     cuts = exact.cuts(compared)
-    slack, unit = np.ones_like(norm), np.ones_like(norm)
+    slack, most_slack, unit = (np.ones_like(norm) for _ in range(3))
     for start, stop in itertools.pairwise(cuts.tolist()):
         scale = _recent(norm[start:stop], run) + 2.0 * _recent(step[start:stop], run)
         np.divide(scale, norm[start:stop], out=slack[start:stop], where=~never[start:stop])
+        most_slack[start:stop] = slack[start:stop].max()
         unit[start:stop] = 2.0 ** np.frexp(compared[start:stop].max())[1]
-    return cuts, slack, unit
+    return cuts, slack, most_slack, unit
 
 
 def _recent(values: Array, run: int) -> Array:

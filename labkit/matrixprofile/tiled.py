@@ -42,11 +42,24 @@ class _TiledJoin(Experiment):
     _tiles: list[Tile] | None
 
     def _set_up(
-        self, query: Query, a: Attachment, b: Attachment, side: int | None, threads: int | None
+        self,
+        query: Query,
+        series: tuple[Attachment, Attachment],
+        side: int | None,
+        threads: int | None,
+        engines: int | None,
     ) -> None:
-        self._query, self._a, self._b, self._threads = query, a, b, joins.checked_threads(threads)
-        self._side = _checked_side(side) or tiles.side_for(query, len(os.sched_getaffinity(0)))
+        self._query, (self._a, self._b) = query, series
+        self._threads = joins.checked_threads(threads)
+        engines = _checked("engines", engines, "how many will compute")
+        self._side = _checked("tile", side, "the number of windows along its side") or (
+            tiles.side_for(query, engines or len(os.sched_getaffinity(0)))
+        )
         self._tiles = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the tiles behind: an engine can cut them itself, and there can be thousands."""
+        return {**vars(self), "_tiles": None}
 
     def identity(self) -> str:
         """Name the class, and by a digest the series, the options and the cut into tiles."""
@@ -128,11 +141,9 @@ class _TiledJoin(Experiment):
             for number in range(len(self.tiles()))
         }
         results = notebook.resultSet(tag) if tag is not None else notebook.current()
-        names = kind_of(self._query).begin().keys() | {"place"}
-        for outcome in results.iter_results(keys.keys()):
+        for outcome in results.iter_results(keys):
             if outcome[METADATA][Experiment.STATUS]:
-                part = {name: outcome[RESULTS][name] for name in names if name in outcome[RESULTS]}
-                yield keys[outcome[METADATA][KEY]], part
+                yield keys[outcome[METADATA][KEY]], outcome[RESULTS]
 
 
 class SelfJoin(_TiledJoin):
@@ -159,11 +170,14 @@ class SelfJoin(_TiledJoin):
         As in :func:`labkit.matrixprofile.selfjoin`.
     tile : int, optional
         Windows along a side of a tile. By default it is chosen from the length of the series,
-        the processors here, and how fast they are measured to be. Another side makes other
+        the engines, and how fast a processor here is measured to be. Another side makes other
         points: what was computed before is not theirs.
     threads : int, optional
         Of each tile; None for all that an engine may use. One by default, as there are many
         engines.
+    engines : int, optional
+        How many will compute, such as ``lab.numberOfEngines()``; by default as many as this
+        process may use processors. It only matters for the tiles' side.
 
     Raises
     ------
@@ -199,6 +213,7 @@ class SelfJoin(_TiledJoin):
         precision: Precision = "double",
         tile: int | None = None,
         threads: int | None = 1,
+        engines: int | None = None,
     ) -> None:
         super().__init__()
         values = as_series(series)
@@ -219,7 +234,7 @@ class SelfJoin(_TiledJoin):
             precision=precision,
         )
         attached = Attachment(values)
-        self._set_up(query, attached, attached, tile, threads)
+        self._set_up(query, (attached, attached), tile, threads, engines)
 
 
 class ABJoin(_TiledJoin):
@@ -233,7 +248,7 @@ class ABJoin(_TiledJoin):
         Subsequence length m in samples, 3 <= m <= min(n, k).
     kind, k, threshold, shape, exclusion, correlation, sides, aligned, precision
         As in :func:`labkit.matrixprofile.abjoin`.
-    tile, threads
+    tile, threads, engines
         As in :class:`SelfJoin`.
 
     Raises
@@ -269,6 +284,7 @@ class ABJoin(_TiledJoin):
         precision: Precision = "double",
         tile: int | None = None,
         threads: int | None = 1,
+        engines: int | None = None,
     ) -> None:
         super().__init__()
         values_a, values_b = as_series(a, "a"), as_series(b, "b")
@@ -288,18 +304,19 @@ class ABJoin(_TiledJoin):
             aligned=aligned,
             precision=precision,
         )
-        self._set_up(query, Attachment(values_a), Attachment(values_b), tile, threads)
+        attached = Attachment(values_a), Attachment(values_b)
+        self._set_up(query, attached, tile, threads, engines)
 
 
-def _checked_side(side: int | None) -> int | None:
-    if side is None:
+def _checked(option: str, given: int | None, meaning: str) -> int | None:
+    if given is None:
         return None
     try:
-        number = operator.index(side)
+        number = operator.index(given)
     except TypeError:
         number = 0
-    if number < 1 or isinstance(side, bool):
-        raise SeriesError(f"tile is {side!r}; pass the number of windows along its side")
+    if number < 1 or isinstance(given, bool):
+        raise SeriesError(f"{option} is {given!r}; pass {meaning}, 1 or more")
     return number
 
 

@@ -11,27 +11,37 @@ import numpy as np
 
 from labkit.matrixprofile.kinds import Tile
 from labkit.matrixprofile.query import Query
+from labkit.notebook.atomic import replacing
 
 __all__ = ["cut", "side_for", "throughput"]
 
-TILE_S = 0.25
-"""What a tile should take an engine, in seconds: long against what a message costs."""
+SHORTEST_S = 0.1
+"""What a tile should take an engine at least: long against what a message costs."""
+
+LONGEST_S = 1.0
+"""What it should take at most: so much is lost when an engine ends."""
 
 TILES_AN_ENGINE = 8
 """At least so many, so that all engines end together."""
 
+PLENTY_AN_ENGINE = 32
+"""More than so many only keep the notebook busy: what tiles give grows with their number."""
+
 LEAST_SIDE = 4096
 """Windows along a side that a recurrence needs to get going."""
 
-SAMPLES = 8192
+MOST_SIDE = 2**18
+"""Windows along a side that need no more than some 100 MB."""
+
+SAMPLES = 16384
 """Length of the join that is timed."""
 
 
 def cut(query: Query, side: int) -> list[Tile]:
-    """Cut a join into tiles, in the order in which they should be computed.
+    """Cut a join into tiles; of a self-join, those of the upper triangle.
 
-    Those on the main diagonal of a self-join are half as much work, and come last; the others
-    come in no order, so that what has been computed at any time is a fair preview of all.
+    Labs run points in random order, so that what has been computed at any time is a fair
+    preview of all.
 
     Parameters
     ----------
@@ -40,21 +50,34 @@ def cut(query: Query, side: int) -> list[Tile]:
     side : int
         Windows along a side of a tile.
     """
-    tiles = [
+    return [
         Tile(top, min(top + side, query.rows), left, min(left + side, query.columns))
         for top in range(0, query.rows, side)
         for left in range(top if query.is_self else 0, query.columns, side)
     ]
-    order = np.random.default_rng(0).permutation(len(tiles))
-    halves = [query.is_self and tile.top == tile.left for tile in tiles]
-    return [tiles[n] for n in sorted(order.tolist(), key=halves.__getitem__)]
 
 
 def side_for(query: Query, engines: int) -> int:
-    """Choose the side of the tiles: some eight an engine or more, each of a quarter second."""
-    longest = math.sqrt(TILE_S * throughput())
+    """Choose the side of the tiles, so that each engine has many, and each takes a while.
+
+    Parameters
+    ----------
+    query : Query
+        The join.
+    engines : int
+        How many will compute. It is rounded up to a power of two, so that a cluster which has
+        lost an engine or two goes on with the same tiles.
+    """
+    crowd = 1 << (engines - 1).bit_length()
+    speed = throughput()
+    work_s = _cells(query, max(query.rows, query.columns)) / speed / (2 if query.is_self else 1)
+    wanted_s = min(max(work_s / (PLENTY_AN_ENGINE * crowd), SHORTEST_S), LONGEST_S)
     rows = 1
-    while _count(query, rows) < TILES_AN_ENGINE * engines or _side(query, rows) > longest:
+    while (
+        _count(query, rows) < TILES_AN_ENGINE * crowd
+        or _cells(query, _side(query, rows)) > wanted_s * speed
+        or _side(query, rows) > MOST_SIDE
+    ):
         if _side(query, rows + 1) < LEAST_SIDE:
             break
         rows += 1
@@ -63,6 +86,11 @@ def side_for(query: Query, engines: int) -> int:
 
 def _side(query: Query, rows: int) -> int:
     return -(-max(query.rows, query.columns) // rows)
+
+
+def _cells(query: Query, side: int) -> int:
+    """Return the area of the largest tile."""
+    return min(side, query.rows) * min(side, query.columns)
 
 
 def _count(query: Query, rows: int) -> int:
@@ -76,16 +104,17 @@ def throughput() -> float:
     """Return how many cells a thread of this machine goes through, a second.
 
     It is measured once for each processor and version of the kernels, and kept: the same
-    join is then cut into the same tiles again, and goes on where it was.
+    join is then cut into the same tiles again, and goes on where it was. Where it cannot be
+    kept, it is most likely the same again, as it is rounded to a power of two.
     """
     from labkit.matrixprofile.compiling import cache_folder
 
     file = cache_folder() / "throughput.json"
     with contextlib.suppress(OSError, ValueError):
         return float(json.loads(file.read_text(encoding="utf-8")))
-    measured = _measured()
-    with contextlib.suppress(OSError):
-        file.write_text(json.dumps(measured), encoding="utf-8")
+    measured = 2.0 ** round(math.log2(_measured()))
+    with contextlib.suppress(OSError), replacing(file) as unfinished:
+        unfinished.write_text(json.dumps(measured), encoding="utf-8")
     return measured
 
 
@@ -98,5 +127,4 @@ def _measured() -> float:
         started = time.perf_counter()
         selfjoin(series, 64, threads=1)
         seconds.append(time.perf_counter() - started)
-    # to two digits: so much it varies
-    return float(f"{SAMPLES**2 / 2 / min(seconds):.1e}")
+    return SAMPLES**2 / 2 / min(seconds)
