@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from labkit.matrixprofile import Discord, Motif
-    from labkit.matrixprofile.pictures import Picture
+    from labkit.matrixprofile.pictures.figure import Picture
 
 __all__ = ["draw", "told"]
 

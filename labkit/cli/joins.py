@@ -14,8 +14,8 @@ from labkit.attachment import digest_of
 from labkit.cli import running
 from labkit.cli.opening import reading
 from labkit.matrixprofile import abjoin, selfjoin
-from labkit.matrixprofile.reading import Source
-from labkit.matrixprofile.writing import About
+from labkit.matrixprofile.files.reading import Source
+from labkit.matrixprofile.files.writing import About
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from labkit.matrixprofile import ABJoin, SelfJoin
 
 __all__ = ["Computed", "Join", "compute", "compute_in_lab"]
+
+CROWD = 64
+"""For how many engines tiles are cut when nobody knows how many will compute."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,12 @@ class Join:
         where = {"threads": self.threads, "progress": progress}
         return join(*self.series, self.window, kind=self.kind, **self.options, **where)
 
-    def experiment(self, threads: int | None) -> SelfJoin | ABJoin:
+    def experiment(self, threads: int | None, engines: int | None) -> SelfJoin | ABJoin:
         """Return the experiment whose points are tiles, each for so many threads."""
         from labkit.matrixprofile import ABJoin, SelfJoin
 
         made: Any = SelfJoin if self.is_self else ABJoin
-        where = {"threads": threads, "tile": self.tile}
+        where = {"threads": threads, "tile": self.tile, "engines": engines}
         job: SelfJoin | ABJoin = made(
             *self.series, self.window, kind=self.kind, **self.options, **where
         )
@@ -146,7 +149,9 @@ def compute_in_lab(
         When that cannot be: before any work starts.
     """
     # in this process one tile after another is computed, so each may have all cores
-    job = join.experiment(join.threads or (None if place.serial else 1))
+    threads = join.threads or (None if place.serial else 1)
+    # engines of a profile come and go, but the same command is to find its tiles again
+    job = join.experiment(threads, CROWD if place.profile is not None else place.engines)
     report = running.run(running.Request(job, notebook, tag=_tag(job, join)), place, tell)
     if report.exit_status:
         return report, None

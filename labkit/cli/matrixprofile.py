@@ -182,7 +182,7 @@ def matrix_profile(  # noqa: PLR0913, the options of the command
     from labkit.cli.joins import Join
     from labkit.cli.outputs import Outputs
     from labkit.cli.running import Place
-    from labkit.matrixprofile.reading import Source
+    from labkit.matrixprofile.files.reading import Source
 
     # not by equality: 0 is a threshold
     chosen = {n: v for n, v in options.items() if v is not None and v is not False}

@@ -12,7 +12,7 @@ from labkit.cli import findings
 from labkit.cli.conversion import assert_picture
 from labkit.cli.joins import Join
 from labkit.errors import ParameterError
-from labkit.matrixprofile.writing import assert_writable, files_of, write_result
+from labkit.matrixprofile.files.writing import assert_writable, files_of, write_result
 from labkit.notebook.atomic import replacing
 
 __all__ = ["Outputs"]

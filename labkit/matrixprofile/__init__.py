@@ -16,15 +16,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from labkit.matrixprofile.chaining import Chain, chain_from, chains
+from labkit.matrixprofile.files.reading import read_series
 from labkit.matrixprofile.joins import abjoin, selfjoin
 from labkit.matrixprofile.patterns import Discord, Motif, discords, motifs
-from labkit.matrixprofile.reading import read_series
 from labkit.matrixprofile.recordings import Recording, recording
 
 if TYPE_CHECKING:
     from labkit.matrixprofile.experiment import Discords
-    from labkit.matrixprofile.heatmaps import heatmap
-    from labkit.matrixprofile.pictures import plot
+    from labkit.matrixprofile.pictures.figure import plot
+    from labkit.matrixprofile.pictures.heatmaps import heatmap
     from labkit.matrixprofile.tiled import ABJoin, SelfJoin
 
 __all__ = [
@@ -52,8 +52,8 @@ _LATER = {
     "ABJoin": "labkit.matrixprofile.tiled",
     "Discords": "labkit.matrixprofile.experiment",
     "SelfJoin": "labkit.matrixprofile.tiled",
-    "heatmap": "labkit.matrixprofile.heatmaps",
-    "plot": "labkit.matrixprofile.pictures",
+    "heatmap": "labkit.matrixprofile.pictures.heatmaps",
+    "plot": "labkit.matrixprofile.pictures.figure",
 }
 
 

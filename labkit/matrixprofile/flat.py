@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.matrixprofile.core.statistics import flat_windows, gap_windows
 from labkit.matrixprofile.query import Diagonals
-from labkit.matrixprofile.statistics import flat_windows, gap_windows
 
 __all__ = ["HALF", "Outline", "allowed", "count_allowed", "outline"]
 

@@ -239,9 +239,9 @@ def compute(
     dict
         Arrays for the windows of the tile.
     """
-    from labkit.matrixprofile.crew import Crew
-    from labkit.matrixprofile.statistics import summarise
-    from labkit.matrixprofile.sweep import Area
+    from labkit.matrixprofile.core.crew import Crew
+    from labkit.matrixprofile.core.statistics import summarise
+    from labkit.matrixprofile.core.sweep import Area
 
     rows = summarise(a[tile.top : tile.bottom + query.window - 1], query.window)
     is_same = query.is_self and tile.top == tile.left and tile.bottom == tile.right

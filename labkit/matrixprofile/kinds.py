@@ -109,7 +109,7 @@ class _Neighbours(Kind):
     """The nearest neighbours."""
 
     def compute(self, area: Any, crew: Any, tile: Tile) -> Part:
-        from labkit.matrixprofile import sweep
+        from labkit.matrixprofile.core import sweep
 
         query = self.query
         if query.kind == "knn":
@@ -193,14 +193,14 @@ def _nearest_of(one: tuple[Array, Index], other: tuple[Array, Index]) -> tuple[A
     if apart.shape[1] == 1:
         is_nearer = (apart_2 < apart) | ((apart_2 == apart) & (index_2 < index))
         return np.where(is_nearer, apart_2, apart), np.where(is_nearer, index_2, index)
-    from labkit.matrixprofile import kernels
+    from labkit.matrixprofile.core.neighbours import Neighbours, merge
 
     # of the type that is compiled, whatever a notebook has made of them
     nearest, offered = (
-        kernels.Neighbours(np.array(a, float), np.array(i, np.int64), a[:, -1].copy())
+        Neighbours(np.array(a, float), np.array(i, np.int64), a[:, -1].copy())
         for a, i in (one, other)
     )
-    kernels.merge(nearest, offered)
+    merge(nearest, offered)
     return nearest.apart, nearest.neighbour
 
 
@@ -208,7 +208,7 @@ class _Sum(Kind):
     """The sum of the correlations above a threshold."""
 
     def compute(self, area: Any, crew: Any, tile: Tile) -> Part:
-        from labkit.matrixprofile import sweep
+        from labkit.matrixprofile.core import sweep
 
         assert self.query.threshold is not None
         found = sweep.sums(area, crew, self.query.threshold)._asdict()
@@ -262,7 +262,7 @@ class _Summary(Kind):
         )
 
     def compute(self, area: Any, crew: Any, tile: Tile) -> Part:
-        from labkit.matrixprofile import sweep
+        from labkit.matrixprofile.core import sweep
 
         spans = ((tile.top, tile.bottom), (tile.left, tile.right))
         (rows, row), (columns, column) = map(_edges_within, self._edges, spans)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import SeriesError
+from labkit.matrixprofile.core.statistics import flat_windows
 from labkit.matrixprofile.joins import abjoin
 from labkit.matrixprofile.series import as_series, as_window
-from labkit.matrixprofile.statistics import flat_windows
 
 __all__ = ["Discord", "Motif", "discords", "motifs", "whole_number"]
 

@@ -107,7 +107,7 @@ def throughput() -> float:
     join is then cut into the same tiles again, and goes on where it was. Where it cannot be
     kept, it is most likely the same again, as it is rounded to a power of two.
     """
-    from labkit.matrixprofile.compiling import cache_folder
+    from labkit.matrixprofile.core.compiling import cache_folder
 
     file = cache_folder() / "throughput.json"
     with contextlib.suppress(OSError, ValueError):

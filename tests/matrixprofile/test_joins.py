@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile import abjoin, exact, selfjoin
-from labkit.matrixprofile.statistics import summarise
+from labkit.matrixprofile import abjoin, selfjoin
+from labkit.matrixprofile.core import exact
+from labkit.matrixprofile.core.statistics import summarise
 from tests.matrixprofile.brute_force import assert_is_profile, distances
 
 rng = np.random.default_rng(20261120)

@@ -143,6 +143,16 @@ def test_summary(name: str, shape: tuple[int, int]) -> None:
     assert_is_summary(abjoin(x, OTHER, m, kind="summary", shape=shape), d, shape)
 
 
+def test_a_summary_tells_near_pairs_apart() -> None:
+    """Copies that differ by 1e-7: estimates in a cell are too close to call."""
+    rng = np.random.default_rng(6)
+    motif = rng.normal(size=60)
+    x = np.concatenate([part + 1e-7 * rng.normal(size=60) for part in [motif] * 12])
+    d = brute_force.join(x, x, 50, lags(x.size, 13, "right"))
+    for shape in [(3, 3), (11, 11), (40, 40)]:
+        assert_is_summary(selfjoin(x, 50, kind="summary", shape=shape), d, shape)
+
+
 def test_a_summary_shows_only_what_is_not_below_the_threshold() -> None:
     x = SERIES["walk"]
     whole = selfjoin(x, 50, kind="summary", shape=(30, 30), correlation=True)

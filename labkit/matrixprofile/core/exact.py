@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.matrixprofile.compiling import compiled, inlined
-from labkit.matrixprofile.simd import load8, splat8, store8, sum8
-from labkit.matrixprofile.statistics import DROP, Windows
+from labkit.matrixprofile.core.compiling import compiled, inlined
+from labkit.matrixprofile.core.simd import load8, splat8, store8, sum8
+from labkit.matrixprofile.core.statistics import DROP, Windows
 
 __all__ = ["apart", "covariance", "cuts", "moments"]
 

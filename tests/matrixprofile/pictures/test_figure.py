@@ -20,8 +20,8 @@ from labkit.matrixprofile import (
     selfjoin,
 )
 from labkit.matrixprofile.chaining import Chain
-from labkit.matrixprofile.links import colours
-from labkit.matrixprofile.marks import DISCORD, MOTIFS
+from labkit.matrixprofile.pictures.links import colours
+from labkit.matrixprofile.pictures.marks import DISCORD, MOTIFS
 from tests.matrixprofile.seeing import cut_off, overlapping
 
 PULSE = recording()

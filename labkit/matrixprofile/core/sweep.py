@@ -14,15 +14,32 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.matrixprofile import kernels
-from labkit.matrixprofile.bands import Band
-from labkit.matrixprofile.blocks import Buffers
-from labkit.matrixprofile.copies import Shapes, has_copies, is_coarse, offer_copies, shapes
-from labkit.matrixprofile.crew import Crew
-from labkit.matrixprofile.kernels import Found, Grid, Neighbours, Sums, neighbours
-from labkit.matrixprofile.plan import Stripe, Task, stripes, tasks
-from labkit.matrixprofile.simd import WIDTH_BYTES
-from labkit.matrixprofile.statistics import Windows, drift
+from labkit.matrixprofile.core.bands import Band
+from labkit.matrixprofile.core.blocks import Buffers
+from labkit.matrixprofile.core.copies import Shapes, has_copies, is_coarse, offer_copies, shapes
+from labkit.matrixprofile.core.crew import Crew
+from labkit.matrixprofile.core.neighbours import (
+    Found,
+    Neighbours,
+    copied,
+    measure,
+    merge,
+    neighbours,
+    offer_beside,
+)
+from labkit.matrixprofile.core.plan import Stripe, Task, stripes, tasks
+from labkit.matrixprofile.core.pooling import (
+    Grid,
+    empty_grid,
+    measure_grid,
+    merge_grids,
+    pool_bands,
+    pool_cells,
+)
+from labkit.matrixprofile.core.search import search_bands, search_cells, sift_bands
+from labkit.matrixprofile.core.simd import WIDTH_BYTES
+from labkit.matrixprofile.core.statistics import Windows, drift, some
+from labkit.matrixprofile.core.sums import Sums, add_bands, add_cells
 
 __all__ = ["PROMISE", "Area", "nearest", "nearest_k", "pooled", "sums"]
 
@@ -54,6 +71,12 @@ class Area(NamedTuple):
         for first, last in self.diagonals:
             yield Band(top, bottom, left, right, first, last)
 
+    def part(self, rows: slice, columns: slice) -> Area:
+        """Return some of the rows and columns as an area of their own."""
+        shift = columns.start - rows.start
+        diagonals = [(first - shift, last - shift) for first, last in self.diagonals]
+        return Area(some(self.a, rows), some(self.b, columns), diagonals)
+
     def tasks(
         self, rows: slice = slice(None), columns: slice = slice(None), breadth: int | None = None
     ) -> list[Task]:
@@ -69,8 +92,8 @@ def nearest(area: Area, crew: Crew) -> Found:
     leave a doubt that could be worth more than `PROMISE`, all that come into question are.
     """
     found = _estimated(area, crew, area.tasks(), 1)
-    kernels.measure(area.a, area.b, found.rows)
-    kernels.measure(area.b, area.a, found.columns)
+    measure(area.a, area.b, found.rows)
+    measure(area.b, area.a, found.columns)
     if np.dtype(crew.dtype) == np.float64:
         _settle(area, crew, found)
     return found
@@ -93,10 +116,10 @@ def nearest_k(area: Area, crew: Crew, k: int, threshold: float | None, *, both: 
         if swap and not both:
             side.limit[:] = -np.inf
             continue
-        kernels.measure(own, others, side)
+        measure(own, others, side)
         for first, last in area.diagonals:
             ends = (1 - last, 1 - first) if swap else (first, last)
-            kernels.offer_beside(own, others, *ends, side, limit)
+            offer_beside(own, others, *ends, side, limit)
         too_far = side.apart > limit
         side.apart[too_far], side.neighbour[too_far] = np.inf, -1
         side.limit[:] = np.minimum(side.apart[:, -1], limit)
@@ -111,9 +134,9 @@ def sums(area: Area, crew: Crew, threshold: float) -> Sums:
     def add(task: Task, own: Buffers) -> Sums:
         part = Sums(np.zeros(a.left.size), np.zeros(b.left.size))
         if task.is_rough:
-            kernels.add_cells(a, b, task.bands, part, threshold)
+            add_cells(a, b, task.bands, part, threshold)
         else:
-            kernels.add_bands(a, b, task.bands, own, part, threshold)
+            add_bands(a, b, task.bands, own, part, threshold)
         return part
 
     total = Sums(np.zeros(a.left.size), np.zeros(b.left.size))
@@ -148,15 +171,19 @@ def pooled(area: Area, crew: Crew, rows: NDArray[np.int64], columns: NDArray[np.
     def search(stripe: Stripe, own: Buffers, grid: Grid) -> None:
         for task in stripe.tasks:
             if task.is_rough:
-                kernels.pool_cells(a, b, task.bands, stripe.segments, grid)
+                pool_cells(a, b, task.bands, stripe.segments, grid)
             else:
-                kernels.pool_bands(a, b, task.bands, own, stripe.segments, grid)
+                pool_bands(a, b, task.bands, own, stripe.segments, grid)
 
     cut = [s for band in area.bands() for s in stripes(band, a, b, rows, lanes)]
-    grid = kernels.grid(shape, place)
-    for found in _shared(crew, cut, search, lambda: kernels.grid(shape, place)):
-        kernels.merge_grids(grid, found)
-    kernels.measure_grid(a, b, grid)
+    grid = empty_grid(shape, place)
+    for found in _shared(crew, cut, search, lambda: empty_grid(shape, place)):
+        merge_grids(grid, found)
+    measure_grid(a, b, grid)
+    if np.dtype(crew.dtype) == np.float64:
+        for row, column in _doubtful_cells(grid.apart, area, rows, columns):
+            span = slice(rows[row], rows[row + 1]), slice(columns[column], columns[column + 1])
+            grid.apart[row, column] = nearest(area.part(*span), crew).rows.apart.min()
     return grid.apart
 
 
@@ -188,8 +215,8 @@ def _merged(states: list[Found], begin: Callable[[], Found]) -> Found:
     """Put together what threads have found."""
     merged = states.pop() if states else begin()
     for other in states:
-        kernels.merge(merged.rows, other.rows)
-        kernels.merge(merged.columns, other.columns)
+        merge(merged.rows, other.rows)
+        merge(merged.columns, other.columns)
     return merged
 
 
@@ -198,9 +225,9 @@ def _estimated(area: Area, crew: Crew, work: Sequence[Task], k: int) -> Found:
 
     def search(task: Task, own: Buffers, found: Found) -> None:
         if task.is_rough:
-            kernels.search_cells(area.a, area.b, task.bands, found)
+            search_cells(area.a, area.b, task.bands, found)
         else:
-            kernels.search_bands(area.a, area.b, task.bands, own, found)
+            search_bands(area.a, area.b, task.bands, own, found)
 
     def begin() -> Found:
         return Found(neighbours(area.a.left.size, k), neighbours(area.b.left.size, k))
@@ -215,12 +242,12 @@ def _sifted(area: Area, crew: Crew, work: Sequence[Task], start: Found) -> Found
 
     def sift(task: Task, own: Buffers, found: Found) -> None:
         if task.is_rough:
-            kernels.search_cells(a, b, task.bands, found)
+            search_cells(a, b, task.bands, found)
         else:
-            kernels.sift_bands(a, b, task.bands, own, found, margin)
+            sift_bands(a, b, task.bands, own, found, margin)
 
     def begin() -> Found:
-        return Found(*(kernels.copied(side) for side in start))
+        return Found(*(copied(side) for side in start))
 
     return _merged(_shared(crew, work, sift, begin), begin)
 
@@ -250,11 +277,29 @@ def _doubtful(found: Neighbours, own: Windows, others: Windows) -> NDArray[np.bo
     """Mark the windows whose distance could be wrong by more than `PROMISE`, or tied at 0."""
     near = found.apart[:, 0]
     error = 2.0 * drift(own.window) * own.slack * others.slack.max()
+    doubtful: NDArray[np.bool_] = (_gain(near, error, own.window) > PROMISE) | (near <= error)
+    return doubtful
+
+
+def _doubtful_cells(
+    apart: Array, area: Area, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> list[tuple[int, int]]:
+    """List the cells of a grid whose distance could be smaller by more than `PROMISE`."""
+    most = (
+        np.array([slack[i:j].max(initial=1.0) for i, j in itertools.pairwise(edges.tolist())])
+        for slack, edges in ((area.a.slack, rows), (area.b.slack, columns))
+    )
+    error = 2.0 * drift(area.a.window) * np.multiply.outer(*most)
+    found = np.nonzero(_gain(apart, error, area.a.window) > PROMISE)
+    return list(zip(*(places.tolist() for places in found), strict=True))
+
+
+def _gain(near: Array, error: Array, window: int) -> Array:
+    """Return how much smaller a distance could be, for what estimates may be wrong."""
     least = np.sqrt(np.maximum(near - error, 0.0))
     with np.errstate(invalid="ignore"):  # inf - inf, where there is no neighbour
-        gain = (np.sqrt(near) - least) * np.sqrt(2.0 * own.window)
-    doubtful: NDArray[np.bool_] = (gain > PROMISE) | (near <= error)
-    return doubtful
+        gain: Array = (np.sqrt(near) - least) * np.sqrt(2.0 * window)
+    return gain
 
 
 def _offer_own_copies(area: Area, found: Found) -> None:

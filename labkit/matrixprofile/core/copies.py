@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.matrixprofile.compiling import compiled
-from labkit.matrixprofile.exact import apart
-from labkit.matrixprofile.kernels import Neighbours, offer
-from labkit.matrixprofile.statistics import Windows
+from labkit.matrixprofile.core.compiling import compiled
+from labkit.matrixprofile.core.exact import apart
+from labkit.matrixprofile.core.neighbours import Neighbours, offer
+from labkit.matrixprofile.core.statistics import Windows
 
 __all__ = ["Shapes", "has_copies", "is_coarse", "offer_copies", "shapes"]
 

@@ -15,7 +15,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from labkit.errors import SeriesError
 
-__all__ = ["DROP", "Windows", "drift", "flat_windows", "gap_windows", "run_length", "summarise"]
+__all__ = [
+    "DROP",
+    "Windows",
+    "drift",
+    "flat_windows",
+    "gap_windows",
+    "run_length",
+    "some",
+    "summarise",
+]
 
 Array = NDArray[np.float64]
 
@@ -158,6 +167,18 @@ def summarise(series: Array, window: int) -> Windows:
     )
 
 
+def some(windows: Windows, which: slice) -> Windows:
+    """Return windows in a row as if there were no others."""
+    start, stop, _ = which.indices(windows.left.size)
+    cuts = np.unique(np.clip(windows.cuts, start, stop)) - start
+    kept = {
+        name: getattr(windows, name)[start:stop]
+        for name in ("left", "inverse", "df", "dg", "slack", "most_slack", "unit")
+    }
+    values = windows.values[start : stop + windows.window - 1]
+    return windows._replace(values=values, cuts=cuts, **kept)
+
+
 def _filled(series: Array) -> Array:
     """Let each gap repeat the last finite sample, so that no window has a wild norm."""
     finite = np.isfinite(series)
@@ -176,7 +197,7 @@ def _scaled(values: Array) -> tuple[Array, int]:
 
 
 def _moments(values: Array, window: int) -> tuple[Array, Array]:
-    from labkit.matrixprofile import exact
+    from labkit.matrixprofile.core import exact
 
     count = values.size - window + 1
     # eight at a time: so there must be eight
@@ -212,7 +233,7 @@ def _stretches(
     norm: Array, step: Array, never: NDArray[np.bool_], run: int
 ) -> tuple[NDArray[np.int64], Array, Array, Array]:
     """Cut the windows where norms drop; give slack, largest slack and unit of each window."""
-    from labkit.matrixprofile import exact
+    from labkit.matrixprofile.core import exact
 
     compared = np.where(never, 0.0, norm)
     cuts = exact.cuts(compared)

@@ -16,9 +16,10 @@ from matplotlib.legend_handler import HandlerTuple
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile import links
 from labkit.matrixprofile.chaining import Chain
-from labkit.matrixprofile.curves import (
+from labkit.matrixprofile.patterns import Discord, Motif
+from labkit.matrixprofile.pictures import links
+from labkit.matrixprofile.pictures.curves import (
     as_recording,
     bare,
     draw_curve,
@@ -28,8 +29,7 @@ from labkit.matrixprofile.curves import (
     value_label,
     wrapped,
 )
-from labkit.matrixprofile.marks import Mark, check_starts, draw_mark, draw_shapes, marks_of
-from labkit.matrixprofile.patterns import Discord, Motif
+from labkit.matrixprofile.pictures.marks import Mark, check_starts, draw_mark, draw_shapes, marks_of
 from labkit.matrixprofile.recordings import Recording
 from labkit.matrixprofile.series import as_series, as_window
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile.curves import (
+from labkit.matrixprofile.pictures.curves import (
     as_recording,
     bare,
     draw_curve,
@@ -26,7 +26,7 @@ from labkit.matrixprofile.curves import (
     value_label,
     wrapped,
 )
-from labkit.matrixprofile.pictures import Picture
+from labkit.matrixprofile.pictures.figure import Picture
 from labkit.matrixprofile.recordings import Recording
 from labkit.matrixprofile.series import as_window
 

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 
 from labkit.errors import SeriesError
 from labkit.matrixprofile import Recording, recording
-from labkit.matrixprofile.heatmaps import CELLS, NOTHING, heatmap
+from labkit.matrixprofile.pictures.heatmaps import CELLS, NOTHING, heatmap
 from tests.matrixprofile.seeing import cut_off, overlapping
 
 PULSE = recording()

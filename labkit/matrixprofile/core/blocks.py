@@ -2,7 +2,7 @@
 
 A block walks down a *group* of adjacent diagonals, two rows a step. The covariances of the
 group stay in registers: a vector each diagonal, a lane each segment of rows (for the layout
-see :mod:`labkit.matrixprofile.bands`). Where row k meets diagonal d of the group, in column
+see :mod:`labkit.matrixprofile.core.bands`). Where row k meets diagonal d of the group, in column
 q = k + d, this happens::
 
     correlation = covariance[d] * columns.inverse[q] * rows.inverse[k]
@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numpy.typing import NDArray
 
-from labkit.matrixprofile.simd import WIDTH_BYTES, Emitter, intrinsic, number
+from labkit.matrixprofile.core.simd import WIDTH_BYTES, Emitter, intrinsic, number
 
 __all__ = [
     "GROUP",

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile.choosing import Part, choose
+from labkit.matrixprofile.files.choosing import Part, choose
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 
 from numpy.typing import DTypeLike
 
-from labkit.matrixprofile.bands import buffers
-from labkit.matrixprofile.blocks import Buffers
+from labkit.matrixprofile.core.bands import buffers
+from labkit.matrixprofile.core.blocks import Buffers
 
 __all__ = ["Crew", "Progress"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.matrixprofile import Recording
-from labkit.matrixprofile.curves import thinned, times_of, z_scores
+from labkit.matrixprofile.pictures.curves import thinned, times_of, z_scores
 
 VALUES = st.lists(st.one_of(st.floats(-9, 9), st.sampled_from([np.nan, np.inf])), max_size=90)
 

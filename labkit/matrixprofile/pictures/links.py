@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from labkit.matrixprofile.chaining import Chain
-from labkit.matrixprofile.curves import LINE, bare, draw_curve, times_of, z_scores
-from labkit.matrixprofile.marks import draw_windows
+from labkit.matrixprofile.pictures.curves import LINE, bare, draw_curve, times_of, z_scores
+from labkit.matrixprofile.pictures.marks import draw_windows
 from labkit.matrixprofile.recordings import Recording
 
 __all__ = ["colours", "draw_chain", "draw_stack", "handle", "name"]

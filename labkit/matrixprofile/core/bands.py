@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.matrixprofile.blocks import GROUP, LAGS, STEP, Buffers, Side, seed
-from labkit.matrixprofile.compiling import compiled
-from labkit.matrixprofile.exact import covariance
-from labkit.matrixprofile.simd import WIDTH_BYTES
-from labkit.matrixprofile.statistics import Windows, run_length
+from labkit.matrixprofile.core.blocks import GROUP, LAGS, STEP, Buffers, Side, seed
+from labkit.matrixprofile.core.compiling import compiled
+from labkit.matrixprofile.core.exact import covariance
+from labkit.matrixprofile.core.simd import WIDTH_BYTES
+from labkit.matrixprofile.core.statistics import Windows, run_length
 
-__all__ = ["BLOCK", "Band", "Piece", "buffers", "cut", "enter", "piece"]
+__all__ = ["BLOCK", "Band", "Piece", "band_of", "buffers", "cut", "enter", "piece"]
 
 BLOCK = 256
 """Rows that all groups of a band walk before any goes on: their columns stay in the L2 cache."""
@@ -46,6 +46,12 @@ class Band(NamedTuple):
     """First diagonal."""
     last: int
     """Diagonal after the last; at most `LAGS` after the first."""
+
+
+@compiled
+def band_of(fields: NDArray[np.int64]) -> Band:
+    """Return a band from its six fields."""
+    return Band(fields[0], fields[1], fields[2], fields[3], fields[4], fields[5])
 
 
 class Piece(NamedTuple):

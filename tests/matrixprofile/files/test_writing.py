@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 import labkit
 from labkit.errors import ParameterError
-from labkit.matrixprofile.reading import read_series
-from labkit.matrixprofile.writing import (
+from labkit.matrixprofile.files.reading import read_series
+from labkit.matrixprofile.files.writing import (
     SUFFIXES,
     About,
     assert_writable,

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from pyarrow import parquet
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile.reading import SUFFIXES, Source, read_series
+from labkit.matrixprofile.files.reading import SUFFIXES, Source, read_series
 
 VALUES = np.array([1.5, -2.0, np.nan, 1e-300, np.inf, 0.1])
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile import arrayfiles, textfiles
-from labkit.matrixprofile.choosing import Part, known
+from labkit.matrixprofile.files import arrayfiles, textfiles
+from labkit.matrixprofile.files.choosing import Part, known
 from labkit.matrixprofile.series import as_series
 
 __all__ = ["SUFFIXES", "Source", "read_series"]

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile.curves import bare, draw_curve, times_of, z_scores
 from labkit.matrixprofile.patterns import Discord, Motif
+from labkit.matrixprofile.pictures.curves import bare, draw_curve, times_of, z_scores
 from labkit.matrixprofile.recordings import Recording
 
 __all__ = [

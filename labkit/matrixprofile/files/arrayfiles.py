@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import SeriesError
-from labkit.matrixprofile.choosing import Part, choose, known
+from labkit.matrixprofile.files.choosing import Part, choose, known
 
 if TYPE_CHECKING:
     import pyarrow as pa

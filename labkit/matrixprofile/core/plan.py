@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.matrixprofile.bands import Band
-from labkit.matrixprofile.blocks import GROUP, LAGS
-from labkit.matrixprofile.statistics import Windows, run_length
+from labkit.matrixprofile.core.bands import Band
+from labkit.matrixprofile.core.blocks import GROUP, LAGS
+from labkit.matrixprofile.core.statistics import Windows, run_length
 
 __all__ = ["Stripe", "Task", "cells", "stripes", "tasks"]
 

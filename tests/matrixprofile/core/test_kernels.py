@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.matrixprofile import exact, plan, selfjoin, sweep
-from labkit.matrixprofile.bands import Band
-from labkit.matrixprofile.crew import Crew
-from labkit.matrixprofile.statistics import (
+from labkit.matrixprofile import selfjoin
+from labkit.matrixprofile.core import exact, plan, sweep
+from labkit.matrixprofile.core.bands import Band
+from labkit.matrixprofile.core.crew import Crew
+from labkit.matrixprofile.core.statistics import (
     DROP,
     drift,
     flat_windows,
     run_length,
     summarise,
 )
-from labkit.matrixprofile.sweep import Area
+from labkit.matrixprofile.core.sweep import Area
 from tests.matrixprofile.brute_force import assert_is_profile, distances
 from tests.matrixprofile.test_joins import SERIES
 
@@ -130,7 +131,8 @@ CPUS = {
 }
 PROGRAM = """
 import numpy as np, sys
-from labkit.matrixprofile import selfjoin, simd
+from labkit.matrixprofile import selfjoin
+from labkit.matrixprofile.core import simd
 x = np.load(sys.argv[1])
 results = [simd.WIDTH_BYTES, *selfjoin(x, 40), *selfjoin(x, 40, kind="knn", k=3),
            selfjoin(x, 40, kind="sum"), selfjoin(x, 40, precision="single")[0]]

@@ -1,0 +1,1 @@
+"""The kernels, and all that is compiled."""

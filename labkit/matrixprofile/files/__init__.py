@@ -1,0 +1,1 @@
+"""Series and results, read from files and written to them."""

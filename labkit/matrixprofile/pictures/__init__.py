@@ -1,0 +1,1 @@
+"""Pictures of series, matrix profiles and summaries."""
