@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +20,9 @@ from labkit.cache import cache_root
 __all__ = ["cache_folder", "compiled", "inlined"]
 
 config: Any = numba.config
+
+UNUSED_S = 30 * 24 * 3600.0
+"""Compiled kernels that no process has used for so long are removed."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +56,7 @@ def _jitted(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     return jitted
 
 
+@functools.cache
 def cache_folder() -> Path:
     """Return where compiled kernels of this processor and this version of the code are kept.
 
@@ -67,17 +73,20 @@ def cache_folder() -> Path:
     try:
         folder = cache_root() / "kernels" / _digest()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.utime(folder)
+        _remove_unused(folder.parent)
     except (OSError, RuntimeError):
-        return _temporary()
-    return folder if os.access(folder, os.W_OK) else _temporary()
+        return Path(tempfile.mkdtemp(prefix="labkit-cache-"))
+    return folder
 
 
-@functools.cache
-def _temporary() -> Path:
-    return Path(tempfile.mkdtemp(prefix="labkit-cache-"))
+def _remove_unused(kernels: Path) -> None:
+    """Remove what other versions have left, when it has not been used for long."""
+    for folder in kernels.iterdir():
+        if time.time() - folder.stat().st_mtime > UNUSED_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-@functools.cache
 def _digest() -> str:
     digest = hashlib.blake2b(digest_size=12)
     for file in sorted(Path(__file__).parent.glob("*.py")):
