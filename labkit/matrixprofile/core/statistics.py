@@ -140,7 +140,7 @@ def summarise(series: Array, window: int) -> Windows:
     Examples
     --------
     >>> summarise(np.array([1.0, 2.0, 6.0, 6.0, 6.0]), 3).left * 8
-    array([-16. , -21.33333333, 0. ])
+    array([-2.        , -2.66666667,  0.        ])
     """
     gap = gap_windows(series, window)
     flat = flat_windows(series, window) & ~gap
