@@ -10,6 +10,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import labkit
+import labkit.matrixprofile
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ myst_heading_anchors = 3
 
 napoleon_google_docstring = False
 napoleon_use_ivar = True
+# what is returned is described in words, which are no references
+napoleon_use_rtype = False
 
 # What is inherited from epyc is described by epyc: only labkit's own members
 # are listed, and no docstring is taken over.
@@ -81,9 +84,11 @@ myst_substitutions = {"public_names": table_of_names()}
 def require_public_names(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of each public name that no page describes."""
     described = {name.rpartition(".")[2] for name in env.get_domain("py").objects}
-    for name in labkit.__all__:
-        if is_ours(getattr(labkit, name)) and name not in described:
-            logger.warning("labkit.%s is public and on no page of docs/reference", name)
+    for package in (labkit, labkit.matrixprofile):
+        for name in package.__all__:
+            if is_ours(getattr(package, name)) and name not in described:
+                full = f"{package.__name__}.{name}"
+                logger.warning("%s is public and on no page of docs/reference", full)
 
 
 def examples_as_code(app: Sphinx, context: Any, lines: list[str]) -> None:

@@ -9,10 +9,11 @@ import functools
 import sys
 from collections.abc import Callable
 
-from tests.bench import labs, matrixprofile
+from tests.bench import instructions, labs, matrixprofile
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "labs": labs.main,
+    "instructions": instructions.main,
     "matrixprofile": matrixprofile.main,
     **{
         f"matrixprofile.{table}": functools.partial(matrixprofile.main, table)

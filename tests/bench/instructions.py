@@ -6,10 +6,10 @@ two operations that were not fused, show here and nowhere else.
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from tests.bench.processor import Missing, instruction_set, peak, restrict
 
 WINDOW = 100
 ROWS = 256
+TIMES = 200
 ROUNDS = 7
 FLOPS_A_CELL = 8
 """Of the peak: four operations of units that could multiply and add, each counted as two."""
 
+SPILLED = "  of these, spilled"
 KINDS = {
     "fused multiply-add": r"vfn?m(add|sub)",
     "multiply": r"vmulp",
@@ -29,26 +31,28 @@ KINDS = {
     "add": r"v(add|sub)p",
     "compare": r"vp?cmp",
     "logic, blend": r"v(pternlog|p?x?or|p?andn?|p?blend)",
+    "masks": r"(k|vp?test|vmovmsk|vextract|vshuf|vpsll)[a-z]",
     "copy of a register": r"vmov",
-    "masks": r"(k|vtest|vmovmsk|vptest)[a-z]",
 }
-OPERANDS = re.compile(r"\([^)]*\)|%\w+(?:\s*\{[^}]*\})*|\$-?\w+")
 
 
 def loops() -> dict[str, tuple[Any, str]]:
-    """Return functions that each have one innermost loop and no other, and their precision."""
+    """Return functions that go through all groups of a band so often, and their precision."""
     import numba
 
-    from labkit.matrixprofile.blocks import add_above, find_nearest, walk_until_within
+    from labkit.matrixprofile.core.blocks import add_above, find_nearest, walk_until_within
 
-    def nearest(work, group, start, stop):  # type: ignore[no-untyped-def]
-        find_nearest(work, group, start, stop)
+    def nearest(work: Any, groups: int, times: int) -> None:
+        for n in range(groups * times):
+            find_nearest(work, n % groups, 0, ROWS)
 
-    def total(work, group, start, stop):  # type: ignore[no-untyped-def]
-        add_above(work, group, start, stop, work.covariances.dtype.type(0.0))
+    def total(work: Any, groups: int, times: int) -> None:
+        for n in range(groups * times):
+            add_above(work, n % groups, 0, ROWS, work.covariances[0])
 
-    def within(work, group, start, stop):  # type: ignore[no-untyped-def]
-        walk_until_within(work, group, start, stop)
+    def within(work: Any, groups: int, times: int) -> None:
+        for n in range(groups * times):
+            walk_until_within(work, n % groups, 0, ROWS)
 
     return {
         "1nn": (numba.njit(nearest), "float64"),
@@ -60,7 +64,7 @@ def loops() -> dict[str, tuple[Any, str]]:
 
 def work_of(dtype: str) -> Any:
     """Return buffers in which no correlation is remarkable."""
-    from labkit.matrixprofile.bands import buffers
+    from labkit.matrixprofile.core.bands import buffers
 
     work = buffers(WINDOW, np.dtype(dtype))
     random = np.random.default_rng(1)
@@ -97,65 +101,71 @@ def count(instructions: list[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for line in instructions:
         name, _, rest = line.partition("\t")
-        operands = OPERANDS.findall(rest)
-        places = [n for n, operand in enumerate(operands) if operand.startswith("(")]
-        is_vector = re.search(r"%[xyz]mm", rest) is not None
-        if places and is_vector:
-            counts["store" if places[-1] == len(operands) - 1 else "load"] += 1
-            counts["spill"] += "(%rsp" in rest
-        if not (places and name.startswith("vmov")):
+        operands = re.sub(r"\s*\{[^}]*\}", "", rest)  # without masks
+        in_memory = "(" in operands
+        if in_memory and re.search(r"%[xyz]mm", operands):
+            counts["store" if operands.endswith(")") else "load"] += 1
+            counts[SPILLED] += "(%rsp" in operands
+        if not (in_memory and name.startswith("vmov")):
             kind = (kind for kind, pattern in KINDS.items() if re.match(pattern, name))
-            counts[next(kind, "scalar")] += 1
+            counts[next(kind, "address, jump")] += 1
     return counts
 
 
 def speed(function: Any, dtype: str) -> float:
     """Return cells a second of a loop alone, in 1e9; its data are in the caches."""
-    from labkit.matrixprofile.blocks import GROUP, LAGS
-    from labkit.matrixprofile.simd import WIDTH_BYTES
+    from labkit.matrixprofile.core.blocks import GROUP, LAGS
+    from labkit.matrixprofile.core.simd import WIDTH_BYTES
 
-    work = work_of(dtype)
-    groups = LAGS // GROUP
+    work, groups = work_of(dtype), LAGS // GROUP
     best = np.inf
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        for group in range(groups):
-            function(work, group, 0, ROWS)
+        function(work, groups, TIMES)
         best = min(best, time.perf_counter() - started)
-    return groups * GROUP * ROWS * (WIDTH_BYTES // np.dtype(dtype).itemsize) / best / 1e9
+    lanes = WIDTH_BYTES // np.dtype(dtype).itemsize
+    return groups * TIMES * GROUP * ROWS * lanes / best / 1e9
 
 
 def main() -> None:
-    """Print the instructions of each loop, the ceiling that they set, and its speed."""
+    """Print the instructions of each loop, how fast it runs, and how fast it could at most."""
     restrict()
-    from labkit.matrixprofile.blocks import GROUP, STEP
-
-    table, speeds = {}, {}
-    for name, (function, dtype) in loops().items():
-        function(work_of(dtype), 0, 0, STEP)
-        (assembly,) = function.inspect_asm().values()
-        table[name] = count(innermost(assembly))
-        speeds[name] = speed(function, dtype)
-    print(f"\nInstructions of the innermost loops for each vector of cells ({instruction_set()};")
-    print(f"a step is {GROUP} diagonals x {STEP} rows, so {GROUP * STEP} of these vectors)")
-    print(" " * 22 + "".join(f"{name:>13}" for name in table))
-    for kind in [*KINDS, "load", "store", "spill", "scalar"]:
-        if any(counts[kind] for counts in table.values()) or kind == "spill":
-            shares = (counts[kind] / (GROUP * STEP) for counts in table.values())
-            print(f"{kind:<22}" + "".join(f"{share:>13.2f}" for share in shares))
-    print(f"{'Gcells/s, loop alone':<22}" + "".join(f"{s:>13.1f}" for s in speeds.values()))
-    _print_ceiling()
-
-
-def _print_ceiling() -> None:
     try:
-        measured = peak(1)
+        _print_table()
+    except Missing as e:
+        print(f"Without instructions: {e}")
+
+
+def _print_table() -> None:
+    from labkit.matrixprofile.core.blocks import GROUP, STEP
+
+    vectors = GROUP * STEP
+    print(f"\nInstructions of the innermost loops, a vector of cells ({instruction_set()};")
+    print(f"a step takes {GROUP} diagonals x {STEP} rows, which are {vectors} such vectors)")
+    counts, speeds = {}, {}
+    for name, (function, dtype) in loops().items():
+        function(work_of(dtype), 1, 1)
+        (assembly,) = function.inspect_asm().values()
+        counts[name] = count(innermost(assembly))
+        speeds[name] = speed(function, dtype)
+    _print_row("", counts)
+    for kind in [*KINDS, "load", "store", SPILLED, "address, jump"]:
+        _print_row(kind, [f"{of_loop[kind] / vectors:.2f}" for of_loop in counts.values()])
+    _print_row("Gcells/s, loop alone", [f"{s:.1f}" for s in speeds.values()])
+    _print_ceilings([dtype for _, dtype in loops().values()])
+
+
+def _print_row(title: str, entries: Iterable[str]) -> None:
+    print(f"{title:<22}" + "".join(f"{entry:>13}" for entry in entries))
+
+
+def _print_ceilings(dtypes: list[str]) -> None:
+    try:
+        double, single = peak(1)
     except Missing as e:
         print(f"Without the processor's peak: {e}")
         return
-    ceilings = itertools.chain(
-        itertools.repeat(measured.double / FLOPS_A_CELL, 3), [measured.single / FLOPS_A_CELL]
-    )
-    print(f"{'ceiling by the peak':<22}" + "".join(f"{c:>13.1f}" for c in ceilings))
-    print(f"One thread's measured peak is {measured.double:.0f} Gflop/s in float64; 3 fused")
-    print(f"multiply-adds and 1 multiplication are {FLOPS_A_CELL} flop of that a cell.")
+    peaks = [single if dtype == "float32" else double for dtype in dtypes]
+    _print_row("at most, by the peak", [f"{most / FLOPS_A_CELL:.1f}" for most in peaks])
+    print(f"The peak: {double:.0f} Gflop/s in float64 and {single:.0f} in float32, on one thread.")
+    print(f"4 of the instructions can only run where it is measured: {FLOPS_A_CELL} flop a cell.")

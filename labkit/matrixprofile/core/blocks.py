@@ -10,7 +10,7 @@ q = k + d, this happens::
 
 Blocks differ only in what they do with the correlation, which is a class each: :class:`_Nearest`,
 :class:`_Sum`, :class:`_Within`. A step goes column by column, since so the fewest values live at
-a time: the covariances, two rows and a column fill the registers, and none is spilled.
+a time: with AVX-512, the covariances, two rows and a column just fit into the registers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "walk_until_within",
 ]
 
-GROUP = 8 if WIDTH_BYTES == 64 else 5
+GROUP = 8 if WIDTH_BYTES == 64 else 4
 """Diagonals in a group: AVX-512 has 32 registers, other processors have 16."""
 
 STEP = 2
@@ -179,6 +179,10 @@ class _Walk:
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
         work, group = arguments[:2]
         array = signature.args[0].types[2]
+        # else what is spilled lies across cache lines, depending on where the stack begins
+        attributes = builder.function.attributes
+        attributes.add("nounwind")  # llvmlite forgets the alignment when there is nothing else
+        attributes.alignstack = WIDTH_BYTES
         self.emit = Emitter(builder, array.dtype, WIDTH_BYTES * 8 // array.dtype.bitwidth)
         self.builder = builder
         rows, columns, *others = cgutils.unpack_tuple(builder, work, 5)
