@@ -56,7 +56,6 @@ def _jitted(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     return jitted
 
 
-@functools.cache
 def cache_folder() -> Path:
     """Return where compiled kernels of this processor and this version of the code are kept.
 
@@ -71,11 +70,20 @@ def cache_folder() -> Path:
         process: others could put code into a known one.
     """
     try:
-        folder = cache_root() / "kernels" / _digest()
+        root = cache_root()
+    except RuntimeError:
+        root = Path(os.devnull)  # where nothing can be made
+    return _prepared(root)
+
+
+@functools.cache
+def _prepared(root: Path) -> Path:
+    try:
+        folder = root / "kernels" / _digest()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.utime(folder)
         _remove_unused(folder.parent)
-    except (OSError, RuntimeError):
+    except OSError:
         return Path(tempfile.mkdtemp(prefix="labkit-cache-"))
     return folder
 
