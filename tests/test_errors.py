@@ -75,9 +75,8 @@ def test_the_tree_in_the_docstring_is_that_of_the_classes(name, parent, others):
 def test_the_tree_is_complete():
     defined = {
         name: cls
-        for module in (errors, inherited)
-        for name, cls in vars(module).items()
-        if inspect.isclass(cls) and cls.__module__ == module.__name__
+        for name, cls in {**vars(inherited), **vars(errors)}.items()
+        if inspect.isclass(cls) and cls.__module__ == errors.__name__
     }
     assert set(defined) == {cls.__name__ for cls in CLASSES} | {"SourceChangedWarning"}
     assert len(CLASSES) == len(set(CLASSES))

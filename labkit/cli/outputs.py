@@ -57,7 +57,7 @@ class Outputs:
         if not path.parent.is_dir():
             raise ParameterError(f"{path}: there is no folder {path.parent}; make it first")
         if path.exists() and not self.overwrite:
-            raise ParameterError(f"{path} exists already: choose another name, or overwrite it")
+            raise ParameterError(f"{path} exists already: choose another name, or give --force")
 
     def _files(self, join: Join) -> Iterator[Path]:
         for path in self.results:

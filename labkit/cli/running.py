@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import epyc
 
+from labkit import provenance
 from labkit.cli.census import Census, census, estimate
 from labkit.cli.glance import Failure, Glance
 from labkit.cli.group import INTERRUPTED
@@ -94,7 +94,7 @@ class Place:
         """Return how many engines will work on so many points; None when only the profile knows."""
         if self.profile is not None:
             return None
-        wanted = 1 if self.serial else self.engines or _cores()
+        wanted = 1 if self.serial else self.engines or provenance.processors()
         return max(1, min(wanted, points))
 
     def lab(self, notebook: LabNotebook, points: int) -> Lab:
@@ -272,10 +272,3 @@ def _known(request: Request, keys: Sequence[str]) -> tuple[str, Census, int, flo
                 rs = notebook.resultSet(tag)
                 runs, seconds = stack.enter_context(Glance(request.notebook, tag)).elapsed()
         return tag, census(keys, rs), runs, seconds
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1

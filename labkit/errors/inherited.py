@@ -113,3 +113,8 @@ class CancelledException(LabkitError, epyc.CancelledException):
 
     def __init__(self, why: str = "Cancelled") -> None:
         Exception.__init__(self, why)
+
+
+# they are known, and travel, by the name of the module that gives them
+for _name in __all__:
+    globals()[_name].__module__ = "labkit.errors"

@@ -75,7 +75,7 @@ def selfjoin(  # noqa: PLR0913  # the options of a join
     distance, index : ndarrays of float64 and int64, shape (w,)
         ``kind="1nn"``: z-normalised Euclidean distance to the nearest neighbour, without
         unit, 0 to ``2 sqrt(m)``, inf where there is none; and where that window starts, -1
-        where there is none. Of several that are exactly as near, the smallest.
+        where there is none. Of several that are exactly as near, the smallest: see Notes.
     distance : ndarray of float64, shape (w,)
         ``kind="1nn_only"``: without the index.
     distance, index : ndarrays of float64 and int64, shape (w, k)
@@ -89,7 +89,8 @@ def selfjoin(  # noqa: PLR0913  # the options of a join
     Raises
     ------
     SeriesError
-        For a series, window or option that cannot be used; the message says what to do.
+        For a series, window or option that cannot be used; the message says what to do. A
+        sentinel such as 1e200 in a series near 1 is none: replace it by NaN.
 
     Notes
     -----
@@ -101,7 +102,13 @@ def selfjoin(  # noqa: PLR0913  # the options of a join
     windows, and where the recurrence leaves a doubt, every neighbour in question is. The sum
     is the recurrence's: a correlation within some 1e-12 of the threshold may count or not.
 
-    Time is O(n**2), memory O(n).
+    Of neighbours that are exactly as near, the smallest index is given: always among windows
+    that repeat, and among all windows of a series of at most 64 different values. Else two that
+    differ, and are as near to within rounding, may come in either order.
+
+    Time is O(n**2), memory O(n). Series whose windows are nearly all copies of each other, or
+    whose spread changes by orders of magnitude within a window's length, take longer, at worst
+    O(n**2 m).
 
     The matrix profile: Yeh et al., "Matrix Profile I: All Pairs Similarity Joins for Time
     Series", ICDM 2016. Its other kinds: Zimmerman et al., "Matrix Profile XIV: Scaling Time
@@ -263,6 +270,8 @@ def finish(query: Query, whole: Part, a: Array, b: Array) -> Any:
 
 
 def _join(query: Query, a: Array, b: Array, threads: int | None, progress: Progress | None) -> Any:
+    if progress is not None and not callable(progress):
+        raise SeriesError(f"progress is {progress!r}; pass a function that takes the part done")
     everything = Tile(0, query.rows, 0, query.columns)
     part = compute(query, a, b, everything, threads=threads, progress=progress)
     kind = kind_of(query)

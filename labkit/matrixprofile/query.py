@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labkit.errors import SeriesError, suggestion
+from labkit.errors import SeriesError
 from labkit.matrixprofile.series import Exclusion, exclusion_zone
 
 __all__ = ["KINDS", "Diagonals", "Kind", "Precision", "Query", "Sides", "ask"]
@@ -104,6 +105,9 @@ def ask(  # noqa: PLR0913  # the options of a join, each once
     _check_name("kind", kind, KINDS)
     _check_name("sides", sides, ("one", "both"))
     _check_name("precision", precision, ("double", "single"))
+    for option, flag in (("correlation", correlation), ("aligned", aligned)):
+        if not isinstance(flag, bool | np.bool_):
+            raise SeriesError(f"{option} is {flag!r}; use True or False")
     if exclusion is not None and not (is_self or aligned):
         raise SeriesError(
             "exclusion= is for a series with itself, or for aligned=True: windows of different "
@@ -132,7 +136,9 @@ def ask(  # noqa: PLR0913  # the options of a join, each once
 def _check_name(option: str, given: str, known: Sequence[str]) -> None:
     if given not in known:
         names = ", ".join(f'"{name}"' for name in known)
-        raise SeriesError(f"{option} is {given!r}{suggestion(str(given), known)}; use {names}")
+        close = difflib.get_close_matches(str(given).lower(), known, n=1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise SeriesError(f"{option} is {given!r}; {meant}Use {names}")
 
 
 def _neighbours(kind: str, k: int | None) -> int:

@@ -152,14 +152,13 @@ def exclusion_zone(exclusion: Exclusion, window: int) -> int:
     >>> exclusion_zone("stumpy", 50), exclusion_zone("scamp", 50), exclusion_zone(7, 50)
     (13, 11, 7)
     """
-    if exclusion == "stumpy":
-        return -(-window // 4)
-    if exclusion == "scamp":
-        return max(window // 4 - 1, 0)
-    try:
-        zone = operator.index(exclusion)
-    except TypeError:
-        zone = -1
+    if isinstance(exclusion, str):
+        zone = {"stumpy": -(-window // 4), "scamp": max(window // 4 - 1, 0)}.get(exclusion, -1)
+    else:
+        try:
+            zone = operator.index(exclusion)
+        except TypeError:
+            zone = -1
     if zone < 0 or isinstance(exclusion, bool | np.bool_):
         raise SeriesError(
             f'exclusion is {exclusion!r}; use "stumpy", "scamp" or a number of samples, 0 or more'

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from labkit import point
+from labkit import point, provenance
 from labkit.attachment import Attachment
 from labkit.errors import MissingTilesError, SeriesError
 from labkit.experiment import Experiment, identity
 from labkit.matrixprofile import joins, tiles
+from labkit.matrixprofile.core.statistics import SMALLEST_NORM, summarise
 from labkit.matrixprofile.kinds import Part, Tile, kind_of
 from labkit.matrixprofile.query import Kind, Precision, Query, Sides, ask
 from labkit.matrixprofile.series import Exclusion, as_series, as_window
@@ -26,6 +26,9 @@ from labkit.parameter import Parameter, Range
 __all__ = ["ABJoin", "SelfJoin"]
 
 LARGEST_INT32 = 2**31 - 1
+
+STRIDE = 2**20
+"""Samples that are looked at together: there may be more than memory has room for."""
 
 
 class _TiledJoin(Experiment):
@@ -50,10 +53,12 @@ class _TiledJoin(Experiment):
         engines: int | None,
     ) -> None:
         self._query, (self._a, self._b) = query, series
+        for attached in {attachment.digest: attachment for attachment in series}.values():
+            _refuse_underflow(attached.array, query.window)
         self._threads = joins.checked_threads(threads)
         engines = _checked("engines", engines, "how many will compute")
         self._side = _checked("tile", side, "the number of windows along its side") or (
-            tiles.side_for(query, engines or len(os.sched_getaffinity(0)))
+            tiles.side_for(query, engines or provenance.processors())
         )
         self._tiles = None
 
@@ -115,7 +120,8 @@ class _TiledJoin(Experiment):
         distance, index or others
             What :func:`labkit.matrixprofile.selfjoin` or
             :func:`labkit.matrixprofile.abjoin` would return. It does not depend on the order
-            of the tiles, or on who has computed them.
+            of the tiles, or on who has computed them; only engines with different vector
+            registers may, as they estimate differently, decide a near tie differently.
 
         Raises
         ------
@@ -306,6 +312,21 @@ class ABJoin(_TiledJoin):
         )
         attached = Attachment(values_a), Attachment(values_b)
         self._set_up(query, attached, tile, threads, engines)
+
+
+def _refuse_underflow(series: NDArray[np.float64], window: int) -> None:
+    """Raise what the join in one process would raise: here, before any work starts."""
+    largest, smallest_step = 0.0, np.inf
+    for start in range(0, series.size, STRIDE):
+        samples = series[start : start + STRIDE + 1]
+        samples = samples[np.isfinite(samples)]
+        with np.errstate(over="ignore"):
+            steps = np.abs(np.diff(samples))
+        largest = np.abs(samples).max(initial=largest)
+        smallest_step = steps[steps > 0].min(initial=smallest_step)
+    # a window's norm is at least 0.7 of a step in it; so this is nearly always enough
+    if smallest_step < 4 * SMALLEST_NORM * largest:
+        summarise(series, window)
 
 
 def _checked(option: str, given: int | None, meaning: str) -> int | None:

@@ -15,8 +15,8 @@ from labkit.notebook.atomic import replacing
 
 __all__ = ["cut", "side_for", "throughput"]
 
-SHORTEST_S = 0.1
-"""What a tile should take an engine at least: long against what a message costs."""
+SHORTEST_S = 0.2
+"""What a tile should take an engine at least: long against what it costs to keep it."""
 
 LONGEST_S = 1.0
 """What it should take at most: so much is lost when an engine ends."""

@@ -18,8 +18,12 @@ import psutil
 import pytest
 
 import labkit
+from labkit.cli import running
+from labkit.cli.joins import Join, compute_in_lab
+from labkit.cli.running import Place
 from labkit.cluster.local import LocalCluster
 from labkit.matrixprofile import abjoin, discords, motifs, recording, selfjoin
+from labkit.matrixprofile.files.reading import Source
 from labkit.matrixprofile.query import KINDS, Precision, Sides
 
 from .conftest import LABKIT, listing, until
@@ -285,6 +289,23 @@ def test_on_own_engines_beside_the_series(labkit_, folder):
     assert "points on 2 engines" in done.stdout
     assert equal(arrays("out.npz").values(), abjoin(PULSE, OTHER, WINDOW))
     assert tiles("data/pulse-matrix-profile.db") > 4
+
+
+def test_tiles_are_cut_for_the_engines_that_there_will_be(folder, monkeypatch):
+    np.save(folder / "long.npy", np.arange(2.0**17))
+    join = Join((Source.parse("long.npy"),), 100, "1nn")
+    cut = []
+
+    def run(request, place, tell):
+        cut.append(len(request.experiment.tiles()))
+        raise InterruptedError
+
+    monkeypatch.setattr(running, "run", run)
+    for place in (Place(engines=1), Place(engines=8), Place(profile="lent")):
+        with pytest.raises(InterruptedError):
+            compute_in_lab(join, folder / "tiles.db", place, print)
+    few, some, many = cut
+    assert few < 64 <= some < 400 < many
 
 
 def test_on_the_cluster_of_a_profile(labkit_, folder, monkeypatch):

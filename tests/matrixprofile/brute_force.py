@@ -26,6 +26,7 @@ def normalised(x: Float, m: int):
     gap = ~np.isfinite(windows).all(axis=1)
     flat = (windows == windows[:, :1]).all(axis=1) & ~gap
     wide = np.where(gap[:, None], 0, windows).astype(np.longdouble)
+    wide -= wide[:, :1]
     centred = wide - wide.mean(axis=1, keepdims=True)
     norm = np.sqrt((centred**2).sum(axis=1))
     norm[gap | flat] = 1

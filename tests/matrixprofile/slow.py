@@ -17,8 +17,8 @@ class Slow(SelfJoin):
         return super().do(params)
 
 
-def slow_sum(delay_s: float = Slow.delay_s) -> Slow:
-    """Return a job of 36 tiles, the same one in every process."""
+def slow_sum(delay_s: float) -> Slow:
+    """Return a job of 36 tiles, the same one in every process and for every delay."""
     walk = np.random.default_rng(1).normal(size=3000).cumsum()
     job = Slow(walk, 50, tile=400, kind="sum")
     job.delay_s = delay_s

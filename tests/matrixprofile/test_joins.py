@@ -144,6 +144,17 @@ def test_of_copies_the_first_is_the_nearest_at_any_distance() -> None:
         assert index[100:111].tolist() == list(range(200, 211))
 
 
+@pytest.mark.parametrize("scale", [0.25, 1, 2])
+def test_copies_of_another_scale_are_copies(scale: float) -> None:
+    motif = noise(100)
+    x = np.concatenate([motif, noise(60), scale * motif, noise(60), scale * motif, noise(60)])
+    distance, index = selfjoin(x, 50)
+    _, indices = selfjoin(x, 50, kind="knn", k=2)
+    assert (distance[320:371] == 0).all()
+    assert index[320:371].tolist() == list(range(51))
+    assert indices[320].tolist() == [0, 160]
+
+
 @pytest.mark.parametrize("levels", [2, 5])
 def test_ties_of_coarse_series_are_settled_exactly(levels: int) -> None:
     """Different windows are often equally far: of those that are so to the last bit, the first."""

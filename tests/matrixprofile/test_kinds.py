@@ -229,7 +229,7 @@ def test_single_precision_finds_good_neighbours_and_tells_how_far_they_are() -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "1NN"}, r"kind is '1NN'.*; use \"1nn\", \"1nn_only\""),
+        ({"kind": "1NN"}, r"kind is '1NN'; did you mean 1nn\? Use \"1nn\", \"1nn_only\""),
         ({"kind": "knm"}, r"did you mean knn"),
         ({"k": 3}, r"k= is for kind=\"knn\""),
         ({"kind": "knn", "k": 0}, r"k is 0; pass a number of neighbours"),
@@ -244,6 +244,9 @@ def test_single_precision_finds_good_neighbours_and_tells_how_far_they_are() -> 
         ({"shape": (3, 3)}, r"shape= is for kind=\"summary\""),
         ({"kind": "summary", "shape": (3, 3), "sides": "both"}, r"does not go with"),
         ({"sides": "left"}, r"sides is 'left'"),
+        ({"correlation": "no"}, r"correlation is 'no'; use True or False"),
+        ({"exclusion": np.array([1, 2])}, r"exclusion is array"),
+        ({"progress": 5}, r"progress is 5; pass a function"),
         ({"precision": "float"}, r"precision is 'float'"),
         ({"threads": 0}, r"threads is 0; pass a number"),
         ({"threads": "all"}, r"threads is 'all'"),

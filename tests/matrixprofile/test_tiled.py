@@ -257,7 +257,7 @@ KILLED = """
     import labkit
     from tests.matrixprofile.slow import slow_sum
     with labkit.SQLiteLabNotebook({db!r}).open() as notebook, labkit.{lab} as lab:
-        lab.runExperiment(slow_sum())
+        lab.runExperiment(slow_sum(delay_s=0.2))
         lab.wait()
 """
 
@@ -273,7 +273,7 @@ def test_what_a_killed_lab_left_is_completed(lab: str, tmp_path) -> None:
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    job = slow_sum()
+    job = slow_sum(delay_s=0)
     with labkit.SQLiteLabNotebook(db).open() as notebook:
         with labkit.Lab(notebook) as again:
             missing = len(again.missing(job))
@@ -282,7 +282,7 @@ def test_what_a_killed_lab_left_is_completed(lab: str, tmp_path) -> None:
             again.runExperiment(job, only="missing")
         assert sorted(recorded(db)) == list(range(len(job.tiles()))), "each tile once"
         assert recorded(db)[: len(before)] == before
-        assert identical(job.result(notebook), in_lab(slow_sum(delay_s=0)))
+        assert identical(job.result(notebook), in_lab(job))
 
 
 def recorded(db: Path) -> list[int]:
@@ -373,6 +373,20 @@ def mapped(job) -> str:
 def test_numbers_that_are_none_are_refused(option: str, value) -> None:
     with pytest.raises(SeriesError, match=rf"{option} is {value!r}; pass .*, 1 or more"):
         SelfJoin(WALK, WINDOW, **{option: value})
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200])
+def test_a_window_that_no_kernel_can_compare_is_refused_before_any_work(scale: float) -> None:
+    x = np.concatenate([WALK[:600], [1e200, 1, 2, 3, 5, 1e-9], WALK[:600]])
+    x[600:606] *= scale
+    if scale < 1:
+        x[:600] = x[606:] = 1e-60
+    with pytest.raises(SeriesError) as from_join:
+        selfjoin(x, 3)
+    for declared in (lambda: SelfJoin(x, 3), lambda: ABJoin(WALK, x, 3)):
+        with pytest.raises(SeriesError) as e:
+            declared()
+        assert str(e.value) == str(from_join.value)
 
 
 # ---------- memory ----------

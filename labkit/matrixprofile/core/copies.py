@@ -41,18 +41,22 @@ class Shapes(NamedTuple):
     """(w,) Whose they are; ascending among equal ones."""
 
 
-def shapes(windows: Windows) -> Shapes:
-    """Hash every window of a series, and sort them."""
-    shape = _shape(windows)
+def shapes(windows: Windows, *, scaled: bool = False) -> Shapes:
+    """Hash every window of a series, and sort them.
+
+    With ``scaled``, windows that differ by a power of two have one hash: their distance is 0
+    to the last bit, too. Then different windows may also have one.
+    """
+    shape = _shape(windows, scaled=scaled)
     window = np.argsort(shape, kind="stable")
     return Shapes(shape, shape[window], window)
 
 
-def has_copies(windows: Windows) -> bool:
-    """Test whether two windows of a series are equal but for their level, without sorting."""
-    shape = _shape(windows)
-    size = 1 << (2 * shape.size).bit_length()
-    return _repeats(shape, np.zeros(size, np.uint64))
+def has_copies(a: Windows, b: Windows) -> bool:
+    """Test whether two windows are equal but for level and a power of two, without sorting."""
+    kinds = [_shape(windows, scaled=True) for windows in ((a,) if a is b else (a, b))]
+    shape = np.concatenate(kinds)
+    return _repeats(shape, np.zeros(1 << (2 * shape.size).bit_length(), np.uint64))
 
 
 def is_coarse(windows: Windows) -> bool:
@@ -64,8 +68,10 @@ def is_coarse(windows: Windows) -> bool:
     return beginning.size <= LEVELS and np.unique(windows.values).size <= LEVELS
 
 
-def _shape(windows: Windows) -> Hashes:
-    steps = np.ldexp(np.diff(windows.values), windows.exponent) + 0.0  # and no -0.0
+def _shape(windows: Windows, *, scaled: bool) -> Hashes:
+    steps = np.diff(windows.values)
+    steps = np.frexp(steps)[0] if scaled else np.ldexp(steps, windows.exponent)
+    steps += 0.0  # and no -0.0
     return _rolled(steps.view(np.uint64), windows.window - 1)
 
 

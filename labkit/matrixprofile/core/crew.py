@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from numpy.typing import DTypeLike
 
+from labkit import provenance
 from labkit.matrixprofile.core.bands import buffers
 from labkit.matrixprofile.core.blocks import Buffers
 
@@ -53,7 +53,7 @@ class Crew:
         dtype: DTypeLike,
         progress: Progress | None = None,
     ) -> None:
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or provenance.processors()
         self.dtype = dtype
         self._window = window
         self._progress = progress

@@ -239,7 +239,9 @@ def _stretches(
     cuts = exact.cuts(compared)
     slack, most_slack, unit = (np.ones_like(norm) for _ in range(3))
     for start, stop in itertools.pairwise(cuts.tolist()):
-        scale = _recent(norm[start:stop], run) + 2.0 * _recent(step[start:stop], run)
+        # the step that leaves a window concerns those after it
+        before = np.append(0.0, step[start : stop - 1])
+        scale = _recent(norm[start:stop], run) + 2.0 * _recent(before, run)
         np.divide(scale, norm[start:stop], out=slack[start:stop], where=~never[start:stop])
         most_slack[start:stop] = slack[start:stop].max()
         unit[start:stop] = 2.0 ** np.frexp(compared[start:stop].max())[1]

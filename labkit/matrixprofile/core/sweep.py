@@ -181,9 +181,7 @@ def pooled(area: Area, crew: Crew, rows: NDArray[np.int64], columns: NDArray[np.
         merge_grids(grid, found)
     measure_grid(a, b, grid)
     if np.dtype(crew.dtype) == np.float64:
-        for row, column in _doubtful_cells(grid.apart, area, rows, columns):
-            span = slice(rows[row], rows[row + 1]), slice(columns[column], columns[column + 1])
-            grid.apart[row, column] = nearest(area.part(*span), crew).rows.apart.min()
+        _look_again(area, crew, grid.apart, rows, columns)
     return grid.apart
 
 
@@ -258,40 +256,49 @@ def _sifted(area: Area, crew: Crew, work: Sequence[Task], start: Found) -> Found
 def _settle(area: Area, crew: Crew, found: Found) -> None:
     """Look again where estimates were too close to call, and let the smallest of ties win."""
     a, b = area.a, area.b
-    if is_coarse(a) and is_coarse(b):
-        # ties are many, and the estimates cannot see them
-        in_doubt = [np.isfinite(side.apart[:, 0]) for side in found]
-    else:
-        in_doubt = [_doubtful(found.rows, a, b), _doubtful(found.columns, b, a)]
-    if any(doubtful.any() for doubtful in in_doubt):
-        for side, doubtful in zip(found, in_doubt, strict=True):
-            side.limit[~doubtful] = -np.inf
+    repeats = has_copies(a, b)
+    if repeats:
         _offer_own_copies(area, found)
+    is_coarse_series = is_coarse(a) and is_coarse(b)
+    for side, own, others in ((found.rows, a, b), (found.columns, b, a)):
+        # of a coarse series ties are many, and the estimates cannot see them
+        in_doubt = is_coarse_series | _doubtful(side, own, others)
+        side.limit[~in_doubt] = -np.inf
+    if any((side.limit > -np.inf).any() for side in found):
         again = _sifted(area, crew, _strips(area, found), found)
         for side, better in zip(found, again, strict=True):
             side.apart[:], side.neighbour[:] = better.apart, better.neighbour
-    _prefer_first_copies(area, found)
+    if repeats:
+        _prefer_first_copies(area, found)
 
 
 def _doubtful(found: Neighbours, own: Windows, others: Windows) -> NDArray[np.bool_]:
-    """Mark the windows whose distance could be wrong by more than `PROMISE`, or tied at 0."""
-    near = found.apart[:, 0]
+    """Mark the windows whose distance could be wrong by more than `PROMISE`."""
     error = 2.0 * drift(own.window) * own.slack * others.slack.max()
-    doubtful: NDArray[np.bool_] = (_gain(near, error, own.window) > PROMISE) | (near <= error)
+    doubtful: NDArray[np.bool_] = _gain(found.apart[:, 0], error, own.window) > PROMISE
     return doubtful
 
 
-def _doubtful_cells(
-    apart: Array, area: Area, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> list[tuple[int, int]]:
-    """List the cells of a grid whose distance could be smaller by more than `PROMISE`."""
-    most = (
+def _look_again(
+    area: Area, crew: Crew, apart: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> None:
+    """Find the nearest pairs exactly in the cells of a grid whose distances are in doubt."""
+    most_a, most_b = (
         np.array([slack[i:j].max(initial=1.0) for i, j in itertools.pairwise(edges.tolist())])
         for slack, edges in ((area.a.slack, rows), (area.b.slack, columns))
     )
-    error = 2.0 * drift(area.a.window) * np.multiply.outer(*most)
-    found = np.nonzero(_gain(apart, error, area.a.window) > PROMISE)
-    return list(zip(*(places.tolist() for places in found), strict=True))
+    error = 2.0 * drift(area.a.window) * np.multiply.outer(most_a, most_b)
+    in_doubt = _gain(apart, error, area.a.window) > PROMISE
+    whole = slice(0, area.b.left.size)
+    for row in np.flatnonzero(in_doubt.any(axis=1)).tolist():
+        part = area.part(slice(int(rows[row]), int(rows[row + 1])), whole)
+        limits = np.where(in_doubt[row], apart[row], -np.inf)
+        start = Found(neighbours(part.a.left.size, limit=-np.inf), neighbours(part.b.left.size))
+        start.columns.limit[:] = np.repeat(limits, np.diff(columns))
+        nearer = _sifted(part, crew, part.tasks(), start).columns.apart[:, 0]
+        for column in np.flatnonzero(in_doubt[row]).tolist():
+            span = slice(columns[column], columns[column + 1])
+            apart[row, column] = min(apart[row, column], nearer[span].min())
 
 
 def _gain(near: Array, error: Array, window: int) -> Array:
@@ -304,10 +311,9 @@ def _gain(near: Array, error: Array, window: int) -> Array:
 
 def _offer_own_copies(area: Area, found: Found) -> None:
     """Offer each window the first of those that are equal to it; then nobody is nearer."""
-    shape_a, shape_b = _shapes(area)
-    for first, last in area.diagonals:
-        offer_copies(area.a, area.b, shape_a.shape, shape_b, (first, last), found.rows)
-        offer_copies(area.b, area.a, shape_b.shape, shape_a, (1 - last, 1 - first), found.columns)
+    for shape_a, shape_b in (_shapes(area, scaled=True), _shapes(area)):
+        _offer(area, shape_a.shape, shape_b, found.rows, is_of_b=False)
+        _offer(area, shape_b.shape, shape_a, found.columns, is_of_b=True)
     for side, own, others in ((found.rows, shape_a, shape_b), (found.columns, shape_b, shape_a)):
         farthest = side.neighbour[:, -1]
         is_copy = (side.apart[:, -1] == 0.0) & (others.shape[farthest] == own.shape)
@@ -316,23 +322,31 @@ def _offer_own_copies(area: Area, found: Found) -> None:
 
 def _prefer_first_copies(area: Area, found: Found) -> None:
     """Of neighbours that are equal to each other, let the first be the nearest."""
-    if not (has_copies(area.a) or has_copies(area.b)):
-        return
-    shape_a, shape_b = _shapes(area)
-    for side in found:
-        side.limit[:] = side.apart[:, 0]
-    of_rows, of_columns = (
-        offered.shape[np.maximum(side.neighbour[:, 0], 0)]
-        for side, offered in zip(found, (shape_b, shape_a), strict=True)
-    )
+    for scaled in (False, True):
+        shape_a, shape_b = _shapes(area, scaled=scaled)
+        for side, offered, is_of_b in (
+            (found.rows, shape_b, False),
+            (found.columns, shape_a, True),
+        ):
+            side.limit[:] = side.apart[:, 0]
+            wanted = offered.shape[np.maximum(side.neighbour[:, 0], 0)]
+            _offer(area, wanted, offered, side, is_of_b=is_of_b)
+
+
+def _offer(
+    area: Area, wanted: NDArray[np.uint64], offered: Shapes, side: Neighbours, *, is_of_b: bool
+) -> None:
+    """Offer the windows of one series those of the other that have a shape."""
     for first, last in area.diagonals:
-        offer_copies(area.a, area.b, of_rows, shape_b, (first, last), found.rows)
-        offer_copies(area.b, area.a, of_columns, shape_a, (1 - last, 1 - first), found.columns)
+        if is_of_b:
+            offer_copies(area.b, area.a, wanted, offered, (1 - last, 1 - first), side)
+        else:
+            offer_copies(area.a, area.b, wanted, offered, (first, last), side)
 
 
-def _shapes(area: Area) -> tuple[Shapes, Shapes]:
-    of_a = shapes(area.a)
-    return of_a, of_a if area.b is area.a else shapes(area.b)
+def _shapes(area: Area, *, scaled: bool = False) -> tuple[Shapes, Shapes]:
+    of_a = shapes(area.a, scaled=scaled)
+    return of_a, of_a if area.b is area.a else shapes(area.b, scaled=scaled)
 
 
 def _strips(area: Area, found: Found) -> list[Task]:
