@@ -11,7 +11,7 @@ import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
 
@@ -126,7 +126,7 @@ class ChunkedLab(Lab):
         )
 
     def _send_probes(self, whole: Chunk) -> tuple[int, float]:
-        """Send a few points first, to learn what one costs.
+        """Send a few points to each engine first, to learn what one costs.
 
         Returns
         -------
@@ -136,16 +136,19 @@ class ChunkedLab(Lab):
         position, cost = 0, chunking.PROBE_S
         deadline = time.monotonic() + chunking.PROBE_S
         for wanted in chunking.probe_sizes():
-            size = min(wanted, len(whole.points) - position)
-            if size == 0:
-                break
-            future = self._send(whole.part(position, position + size))
-            position += size
-            wait_for([future], timeout=max(0.0, deadline - time.monotonic()))
-            if not future.done() or _exception(future) is not None:
+            sizes: dict[Future[bytes], int] = {}
+            for _ in range(max(self._width(), 1)):
+                size = min(wanted, len(whole.points) - position)
+                if size:
+                    sizes[self._send(whole.part(position, position + size))] = size
+                    position += size
+            left_s = max(0.0, deadline - time.monotonic())
+            done = wait_for(sizes, timeout=left_s, return_when=FIRST_COMPLETED).done
+            future = next(iter(done), None)
+            if future is None or _exception(future) is not None:
                 break
             answer: Answer = pickle.loads(future.result())
-            cost = answer.seconds / size
+            cost = answer.seconds / sizes[future]
             if chunking.is_telling(answer.seconds):
                 break
         return position, cost
