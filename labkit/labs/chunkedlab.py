@@ -142,6 +142,8 @@ class ChunkedLab(Lab):
                 if size:
                     sizes[self._send(whole.part(position, position + size))] = size
                     position += size
+            if position == len(whole.points):
+                break
             left_s = max(0.0, deadline - time.monotonic())
             done = wait_for(sizes, timeout=left_s, return_when=FIRST_COMPLETED).done
             future = next(iter(done), None)
