@@ -155,6 +155,14 @@ def test_copies_of_another_scale_are_copies(scale: float) -> None:
     assert indices[320].tolist() == [0, 160]
 
 
+def test_what_a_gap_is_filled_with_is_no_copy() -> None:
+    runs = "1111222211112222"[:15], "nn", "111333311112222111100001111000033"
+    x = [float("nan") if c == "n" else float(c) for c in "".join(runs)]
+    distance, index = selfjoin(x, 3)
+    # 2 2 1 at sample 6 is repeated by 3 3 1 at 22; n n 1 at 15 is not
+    assert (distance[6], index[6]) == (0, 22)
+
+
 @pytest.mark.parametrize("levels", [2, 5])
 def test_ties_of_coarse_series_are_settled_exactly(levels: int) -> None:
     """Different windows are often equally far: of those that are so to the last bit, the first."""

@@ -36,9 +36,9 @@ class Shapes(NamedTuple):
     shape: Hashes
     """(w,) Equal for windows that are equal but for their level."""
     ordered: Hashes
-    """(w,) The same in ascending order."""
+    """(v,) Those of windows that can match, in ascending order."""
     window: NDArray[np.int64]
-    """(w,) Whose they are; ascending among equal ones."""
+    """(v,) Whose they are; ascending among equal ones."""
 
 
 def shapes(windows: Windows, *, scaled: bool = False) -> Shapes:
@@ -48,7 +48,9 @@ def shapes(windows: Windows, *, scaled: bool = False) -> Shapes:
     to the last bit, too. Then different windows may also have one.
     """
     shape = _shape(windows, scaled=scaled)
-    window = np.argsort(shape, kind="stable")
+    # windows with a gap, whose filling may look like another window, are no copies
+    offered = np.flatnonzero(~np.isnan(windows.inverse))
+    window = offered[np.argsort(shape[offered], kind="stable")]
     return Shapes(shape, shape[window], window)
 
 
