@@ -41,7 +41,7 @@ class Shapes(NamedTuple):
     """(v,) Whose they are; ascending among equal ones."""
 
 
-def shapes(windows: Windows, *, scaled: bool = False) -> Shapes:
+def shapes(windows: Windows, *, scaled: bool) -> Shapes:
     """Hash every window of a series, and sort them.
 
     With ``scaled``, windows that differ by a power of two have one hash: their distance is 0

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.matrixprofile.core.bands import Piece, band_of
-from labkit.matrixprofile.core.blocks import GROUP, LAGS, STEP, Buffers
+from labkit.matrixprofile.core.blocks import GROUP, STEP, Buffers
 from labkit.matrixprofile.core.compiling import compiled
 from labkit.matrixprofile.core.exact import apart
-from labkit.matrixprofile.core.search import nearest_in
+from labkit.matrixprofile.core.search import nearest_in, untag
 from labkit.matrixprofile.core.simd import WIDTH_BYTES
 from labkit.matrixprofile.core.statistics import Windows
 
@@ -109,9 +109,7 @@ def pool_bands(
                 at = k * lanes + lane
                 j = part.starts[lane] + band.first + k
                 if work.columns.kept[at] < np.inf:
-                    tag = work.columns.bits[at] & (LAGS - 1)
-                    work.columns.bits[at] -= tag
-                    i = j - band.first - tag
+                    i = j - band.first - untag(work.columns, at)
                     _offer_pair(grid, row, grid.place[j], work.columns.kept[at], i, j)
 
 

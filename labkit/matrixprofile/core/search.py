@@ -22,7 +22,7 @@ from labkit.matrixprofile.core.blocks import (
     mark_within,
     walk_until_within,
 )
-from labkit.matrixprofile.core.compiling import compiled
+from labkit.matrixprofile.core.compiling import compiled, inlined
 from labkit.matrixprofile.core.exact import apart
 from labkit.matrixprofile.core.neighbours import Found, Neighbours, offer
 from labkit.matrixprofile.core.simd import WIDTH_BYTES
@@ -33,6 +33,7 @@ __all__ = [
     "search_bands",
     "search_cells",
     "sift_bands",
+    "untag",
 ]
 
 Array = NDArray[np.float64]
@@ -84,6 +85,14 @@ def nearest_in(a: Windows, b: Windows, band: Band, part: Piece, work: Buffers) -
             find_nearest(work, group, k, min(k + BLOCK, part.run))
 
 
+@inlined
+def untag(side: Side, at: int) -> int:
+    """Take the diagonal's number out of an estimate, and return it."""
+    tag: int = side.bits[at] & (LAGS - 1)
+    side.bits[at] -= tag
+    return tag
+
+
 @compiled
 def _keep_nearest(
     side: Side, starts: NDArray[np.int64], count: int, shift: int, sign: int, found: Neighbours
@@ -94,8 +103,7 @@ def _keep_nearest(
         for k in range(count):
             at = k * lanes + lane
             if side.kept[at] < np.inf:
-                tag = side.bits[at] & (LAGS - 1)
-                side.bits[at] -= tag
+                tag = untag(side, at)
                 i = starts[lane] + k
                 if side.kept[at] <= found.limit[i]:
                     offer(found, i, i + shift + sign * tag, side.kept[at])

@@ -144,7 +144,7 @@ class Emitter:
     def mask(self, lanes: Any) -> Any:
         """Return the lanes that are set as the bits of an integer."""
         bits = self.builder.bitcast(lanes, ir.IntType(self.lanes))
-        return self.builder.zext(bits, LONG) if self.lanes < 64 else bits
+        return self.builder.zext(bits, LONG)
 
     def tag(self, vector: Any, clear: int, label: Any) -> Any:
         """Let an integer label take the lowest bits, which ``clear`` has as zeros."""

@@ -123,7 +123,7 @@ def nearest_k(area: Area, crew: Crew, k: int, threshold: float | None, *, both: 
         too_far = side.apart > limit
         side.apart[too_far], side.neighbour[too_far] = np.inf, -1
         side.limit[:] = np.minimum(side.apart[:, -1], limit)
-    _offer_own_copies(area, start)
+    _offer_own_copies(area, start, _copies(area))
     return _sifted(area, crew, area.tasks(), start)
 
 
@@ -256,9 +256,8 @@ def _sifted(area: Area, crew: Crew, work: Sequence[Task], start: Found) -> Found
 def _settle(area: Area, crew: Crew, found: Found) -> None:
     """Look again where estimates were too close to call, and let the smallest of ties win."""
     a, b = area.a, area.b
-    repeats = has_copies(a, b)
-    if repeats:
-        _offer_own_copies(area, found)
+    copies = _copies(area)
+    _offer_own_copies(area, found, copies)
     is_coarse_series = is_coarse(a) and is_coarse(b)
     for side, own, others in ((found.rows, a, b), (found.columns, b, a)):
         # of a coarse series ties are many, and the estimates cannot see them
@@ -268,8 +267,7 @@ def _settle(area: Area, crew: Crew, found: Found) -> None:
         again = _sifted(area, crew, _strips(area, found), found)
         for side, better in zip(found, again, strict=True):
             side.apart[:], side.neighbour[:] = better.apart, better.neighbour
-    if repeats:
-        _prefer_first_copies(area, found)
+    _prefer_first_copies(area, found, copies)
 
 
 def _doubtful(found: Neighbours, own: Windows, others: Windows) -> NDArray[np.bool_]:
@@ -309,21 +307,31 @@ def _gain(near: Array, error: Array, window: int) -> Array:
     return gain
 
 
-def _offer_own_copies(area: Area, found: Found) -> None:
+def _copies(area: Area) -> list[tuple[Shapes, Shapes]]:
+    """Sort the windows of both series by shape, scaled and as they are; nothing if none repeats."""
+    if not has_copies(area.a, area.b):
+        return []
+    return [_shapes(area, scaled=scaled) for scaled in (True, False)]
+
+
+def _offer_own_copies(area: Area, found: Found, copies: list[tuple[Shapes, Shapes]]) -> None:
     """Offer each window the first of those that are equal to it; then nobody is nearer."""
-    for shape_a, shape_b in (_shapes(area, scaled=True), _shapes(area)):
+    for shape_a, shape_b in copies:
         _offer(area, shape_a.shape, shape_b, found.rows, is_of_b=False)
         _offer(area, shape_b.shape, shape_a, found.columns, is_of_b=True)
-    for side, own, others in ((found.rows, shape_a, shape_b), (found.columns, shape_b, shape_a)):
-        farthest = side.neighbour[:, -1]
-        is_copy = (side.apart[:, -1] == 0.0) & (others.shape[farthest] == own.shape)
-        side.limit[is_copy & (farthest >= 0)] = -np.inf
+    for shape_a, shape_b in copies[-1:]:
+        for side, own, others in (
+            (found.rows, shape_a, shape_b),
+            (found.columns, shape_b, shape_a),
+        ):
+            farthest = side.neighbour[:, -1]
+            is_copy = (side.apart[:, -1] == 0.0) & (others.shape[farthest] == own.shape)
+            side.limit[is_copy & (farthest >= 0)] = -np.inf
 
 
-def _prefer_first_copies(area: Area, found: Found) -> None:
+def _prefer_first_copies(area: Area, found: Found, copies: list[tuple[Shapes, Shapes]]) -> None:
     """Of neighbours that are equal to each other, let the first be the nearest."""
-    for scaled in (False, True):
-        shape_a, shape_b = _shapes(area, scaled=scaled)
+    for shape_a, shape_b in reversed(copies):
         for side, offered, is_of_b in (
             (found.rows, shape_b, False),
             (found.columns, shape_a, True),
@@ -344,7 +352,7 @@ def _offer(
             offer_copies(area.a, area.b, wanted, offered, (first, last), side)
 
 
-def _shapes(area: Area, *, scaled: bool = False) -> tuple[Shapes, Shapes]:
+def _shapes(area: Area, *, scaled: bool) -> tuple[Shapes, Shapes]:
     of_a = shapes(area.a, scaled=scaled)
     return of_a, of_a if area.b is area.a else shapes(area.b, scaled=scaled)
 
