@@ -116,7 +116,8 @@ class _Neighbours(Kind):
             both = query.is_self or query.both
             found = sweep.nearest_k(area, crew, query.k, query.threshold, both=both)
         else:
-            found = sweep.nearest(area, crew)
+            is_one = area.a is area.b and set(self._arrays().values()) == {"all"}
+            found = sweep.nearest(area, crew, either=is_one)
         sides = {"rows": (found.rows, tile.left), "columns": (found.columns, tile.top)}
         part: Part = {}
         for name in self._arrays():

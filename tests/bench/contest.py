@@ -73,7 +73,7 @@ class Side:
         self._folder.cleanup()
 
     def seconds(self, join: Join, save: Path | None = None, **options: Any) -> float:
-        """Compute once, after a short unmeasured call if there was none like it.
+        """Compute, after a short unmeasured call if there was none like it, and time a call.
 
         Raises
         ------

@@ -3,7 +3,7 @@
 The rows that a band passes are cut into as many segments as a vector has lanes, and each
 lane walks down its own segment. The arrays are interleaved: entry ``k * lanes + lane`` is row
 k of that lane's segment. So all loads and stores are contiguous, the extremes of rows and of
-columns are plain vector operations, and nothing is ever shuffled.
+columns are plain vector operations, and in the loops nothing is shuffled.
 
 What is outside of the rectangle takes part in the arithmetic, but changes nothing there: its
 inverse norm is NaN, so that it never matches, and its df and dg are 0, so that a covariance
@@ -22,6 +22,7 @@ from labkit.matrixprofile.core.compiling import compiled
 from labkit.matrixprofile.core.exact import covariance
 from labkit.matrixprofile.core.simd import WIDTH_BYTES
 from labkit.matrixprofile.core.statistics import Windows, run_length
+from labkit.matrixprofile.core.turning import MOST_LANES, Reach, gather
 
 __all__ = ["BLOCK", "Band", "Piece", "band_of", "buffers", "cut", "enter", "piece"]
 
@@ -67,28 +68,15 @@ class Piece(NamedTuple):
     """Groups of diagonals."""
 
 
-class Reach(NamedTuple):
-    """Which windows of a series a lane meets."""
-
-    start: int
-    """The first one."""
-    length: int
-    """How many."""
-    begin: int
-    """Where the rectangle begins: those before it change nothing."""
-    end: int
-    """Where it ends: nor do those from there on."""
-
-
 def buffers(window: int, dtype: Any) -> Buffers:
     """Make the buffers of a thread, for float64 or float32."""
     run = run_length(window)
     return Buffers(
-        rows=_side(run + STEP, dtype),
-        columns=_side(run + LAGS + GROUP + STEP, dtype),
+        rows=_side(run + MOST_LANES, dtype),
+        columns=_side(run + LAGS + GROUP + MOST_LANES, dtype),
         covariances=_aligned(LAGS + GROUP, dtype),
         shapes=_aligned(window, dtype),
-        samples=_aligned(window + LAGS + GROUP, dtype),
+        samples=_aligned(window + LAGS + GROUP + MOST_LANES, dtype),
     )
 
 
@@ -121,7 +109,7 @@ class Cut(NamedTuple):
 def cut(band: Band, work: Buffers) -> Cut:
     """Cut the rows that a band passes."""
     lanes = WIDTH_BYTES // work.covariances.itemsize
-    longest = work.rows.kept.size // lanes - STEP
+    longest = work.rows.kept.size // lanes - MOST_LANES
     start = max(band.top, band.left - band.last + 1)
     rows = max(min(band.bottom, band.right - band.first) - start, 0)
     count = -(-rows // (longest * lanes))
@@ -144,17 +132,18 @@ def enter(a: Windows, b: Windows, band: Band, part: Piece, work: Buffers) -> Non
     # float32 reaches only to 1e38; a rectangle lies in one stretch of rows, and one of columns
     scale_a, scale_b = 1.0 / a.unit[band.top], 1.0 / b.unit[band.left]
     diagonals = part.groups * GROUP
+    columns = part.starts + band.first
+    rights, ends = np.full(lanes, band.right), np.full(lanes, b.values.size)
+    _gather(work.rows, a, Reach(part.starts, band.top, part.stops), part.run, scale_a)
+    _gather(work.columns, b, Reach(columns, band.left, rights), part.run + diagonals, scale_b)
+    levels = np.empty(lanes)
     for lane in range(lanes):
-        row, stop = part.starts[lane], part.stops[lane]
-        column = row + band.first
-        columns = Reach(column, part.run + diagonals, band.left, band.right)
-        _gather(work.rows, a, lane, Reach(row, part.run, band.top, stop), scale_a)
-        _gather(work.columns, b, lane, columns, scale_b)
-        _gather_shape(work.shapes, a, lane, min(row, band.bottom - 1), scale_a)
-        near = min(max(column, band.left), band.right - 1)
-        level = b.values[near] - b.left[near]
-        samples = Reach(column, a.window + diagonals, 0, b.values.size)
-        _gather_samples(work.samples, b.values, lane, samples, level, scale_b)
+        _gather_shape(work.shapes, a, lane, min(part.starts[lane], band.bottom - 1), scale_a)
+        # less a level near theirs, samples lose no digits, and no sum changes
+        near = min(max(columns[lane], band.left), band.right - 1)
+        levels[lane] = b.values[near] - b.left[near]
+    for q in range(0, a.window + diagonals, lanes):
+        gather(work.samples, q, b.values, Reach(columns, 0, ends), levels, scale_b, 0.0)
     for group in range(part.groups):
         seed(work, group, a.window)
     for lane in range(lanes):
@@ -169,33 +158,14 @@ def enter(a: Windows, b: Windows, band: Band, part: Piece, work: Buffers) -> Non
 
 
 @compiled
-def _gather(side: Side, source: Windows, lane: int, reach: Reach, scale: float) -> None:
+def _gather(side: Side, source: Windows, reach: Reach, length: int, scale: float) -> None:
     """Interleave what is known of windows."""
     lanes = WIDTH_BYTES // side.df.itemsize
-    unscale = 1.0 / scale
-    low, high = _inside(reach)
-    for k in range(low):
-        _mute(side, k * lanes + lane)
-    for k in range(low, high):
-        at = k * lanes + lane
-        side.df[at] = source.df[reach.start + k] * scale
-        side.dg[at] = source.dg[reach.start + k] * scale
-        side.inverse[at] = source.inverse[reach.start + k] * unscale
-    for k in range(high, reach.length):
-        _mute(side, k * lanes + lane)
-
-
-@compiled
-def _inside(reach: Reach) -> tuple[int, int]:
-    low = min(max(reach.begin - reach.start, 0), reach.length)
-    return low, max(min(reach.end - reach.start, reach.length), low)
-
-
-@compiled
-def _mute(side: Side, at: int) -> None:
-    side.df[at] = 0.0
-    side.dg[at] = 0.0
-    side.inverse[at] = np.nan
+    as_they_are = np.zeros(lanes)
+    for k in range(0, length, lanes):
+        gather(side.df, k, source.df, reach, as_they_are, scale, 0.0)
+        gather(side.dg, k, source.dg, reach, as_they_are, scale, 0.0)
+        gather(side.inverse, k, source.inverse, reach, as_they_are, 1.0 / scale, np.nan)
 
 
 @compiled
@@ -205,18 +175,3 @@ def _gather_shape(shapes: NDArray[Any], source: Windows, lane: int, row: int, sc
     for t in range(source.window):
         centred = (source.values[row + t] - source.values[row]) + source.left[row]
         shapes[t * lanes + lane] = centred * scale
-
-
-@compiled
-def _gather_samples(
-    samples: NDArray[Any], values: NDArray[Any], lane: int, reach: Reach, level: float, scale: float
-) -> None:
-    """Interleave samples less a level near theirs: so it costs no digits, and changes no sum."""
-    lanes = WIDTH_BYTES // samples.itemsize
-    low, high = _inside(reach)
-    for q in range(low):
-        samples[q * lanes + lane] = 0.0
-    for q in range(low, high):
-        samples[q * lanes + lane] = (values[reach.start + q] - level) * scale
-    for q in range(high, reach.length):
-        samples[q * lanes + lane] = 0.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from labkit import provenance
@@ -29,6 +31,15 @@ W = TypeVar("W", bound=Work)
 
 Progress = Callable[[float], object]
 """Told what part is done, above 0 to 1, by the thread that called."""
+
+
+@functools.lru_cache(maxsize=4)
+def _spare(window: int, dtype: np.dtype[Any]) -> queue.SimpleQueue[Buffers]:
+    """Return where threads leave their buffers, some 3 MB each, for those after them.
+
+    Memory that the system gives anew costs a short join more than its statistics do.
+    """
+    return queue.SimpleQueue()
 
 
 class Crew:
@@ -57,7 +68,7 @@ class Crew:
         self.dtype = dtype
         self._window = window
         self._progress = progress
-        self._spare: queue.SimpleQueue[Buffers] = queue.SimpleQueue()
+        self._spare = _spare(window, np.dtype(dtype))
         self._done = self._all = 0
         self._told = 0.0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from labkit.matrixprofile.core.compiling import compiled, inlined
 from labkit.matrixprofile.core.simd import load8, splat8, store8, sum8
 from labkit.matrixprofile.core.statistics import DROP, Windows
 
-__all__ = ["apart", "covariance", "cuts", "moments"]
+__all__ = ["apart", "covariance", "cuts", "moments", "slacks"]
 
 Array = NDArray[np.float64]
 
@@ -80,6 +82,50 @@ def cuts(norm: Array) -> NDArray[np.int64]:
         largest = max(largest, norm[i])
     found[count] = norm.size
     return found[: count + 1].copy()
+
+
+@compiled
+def slacks(
+    norm: Array, step: Array, never: NDArray[np.bool_], cuts: NDArray[np.int64], run: int
+) -> tuple[Array, Array, Array]:
+    """Compute what is carried along to each window from those before it in its stretch.
+
+    Parameters
+    ----------
+    norm : ndarray of float64, shape (w,)
+        Of each window.
+    step : ndarray of float64, shape (w,)
+        The larger of df and dg: that leaves a window and concerns those after it.
+    never : ndarray of bool, shape (w,)
+        The windows that are not compared.
+    cuts : ndarray of int64, shape (c,)
+        Where stretches begin, and w.
+    run : int
+        Rows that a covariance is carried through: so far back counts, or somewhat farther.
+
+    Returns
+    -------
+    slack, most_slack, unit : ndarrays of float64, shape (w,)
+        As `Windows` has them.
+    """
+    slack, most_slack, unit = np.ones_like(norm), np.empty_like(norm), np.empty_like(norm)
+    for s in range(cuts.size - 1):
+        start, stop = cuts[s], cuts[s + 1]
+        most, largest = 1.0, 0.0
+        norm_here, norm_before, step_here, step_before = 0.0, norm[start], 0.0, 0.0
+        for i in range(start, stop):
+            if (i - start) % run == 0 and i > start:
+                norm_here, norm_before, step_here, step_before = 0.0, norm_here, 0.0, step_here
+            norm_here = max(norm_here, norm[i])
+            if i > start:
+                step_here = max(step_here, step[i - 1])
+            if not never[i]:
+                carried = max(norm_here, norm_before) + 2.0 * max(step_here, step_before)
+                slack[i] = carried / norm[i]
+                most, largest = max(most, slack[i]), max(largest, norm[i])
+        most_slack[start:stop] = most
+        unit[start:stop] = math.ldexp(1.0, math.frexp(largest)[1])
+    return slack, most_slack, unit
 
 
 @compiled

@@ -15,6 +15,7 @@ __all__ = [
     "Found",
     "Neighbours",
     "copied",
+    "forget_farther",
     "measure",
     "merge",
     "neighbours",
@@ -91,6 +92,17 @@ def merge(into: Neighbours, found: Neighbours) -> None:
         for place in range(found.neighbour.shape[1]):
             if found.neighbour[i, place] >= 0:
                 offer(into, i, found.neighbour[i, place], found.apart[i, place])
+
+
+@compiled
+def forget_farther(one: Neighbours, other: Neighbours, margin: Array) -> None:
+    """Of two neighbours that each window has, forget one that is farther by more than a margin."""
+    for i in range(margin.size):
+        farther = one.apart[i, 0] - other.apart[i, 0]
+        if farther > margin[i]:
+            one.neighbour[i, 0] = -1
+        elif -farther > margin[i]:
+            other.neighbour[i, 0] = -1
 
 
 @compiled

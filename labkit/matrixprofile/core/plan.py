@@ -142,7 +142,7 @@ def _clipped(region: Band, rows: _Stretch, columns: _Stretch) -> Band:
 def _bands(part: Band, breadth: int | None) -> Bands:
     """Cut a rectangle into bands, by default broad ones if it is large: corners stick out."""
     side = min(part.bottom - part.top, part.right - part.left)
-    breadth = max(min(breadth or side // 8, LAGS) // GROUP, 4) * GROUP
+    breadth = max(min(breadth or side // 24, LAGS) // GROUP, 4) * GROUP
     first = np.arange(part.first, part.last, breadth)
     bands = np.tile(np.array(part, np.int64), (first.size, 1))
     bands[:, 4], bands[:, 5] = first, np.minimum(first + breadth, part.last)
@@ -160,13 +160,18 @@ def _strips(part: Band) -> Bands:
 
 def _gathered(parts: list[Bands], enough: int, *, is_rough: bool) -> Iterator[Task]:
     """Put bands together until they are worth a task."""
-    bands = np.concatenate([np.empty((0, 6), np.int64), *parts])
+    if not parts:
+        return
+    bands = np.concatenate(parts)
     work = cells(bands)
     bands, work = bands[work > 0], work[work > 0]
+    if not work.size:
+        return
     before = np.cumsum(work) - work
     starts = np.flatnonzero(np.diff(before // enough, prepend=-1))
-    for start, stop in itertools.pairwise([*starts.tolist(), work.size]):
-        yield Task(bands[start:stop].copy(), is_rough, int(work[start:stop].sum()))
+    totals = np.add.reduceat(work, starts).tolist()
+    for part, total in zip(np.split(bands, starts[1:]), totals, strict=True):
+        yield Task(part, is_rough, total)
 
 
 def cells(bands: Bands) -> NDArray[np.int64]:

@@ -25,8 +25,9 @@ from labkit.matrixprofile.core.blocks import (
 from labkit.matrixprofile.core.compiling import compiled, inlined
 from labkit.matrixprofile.core.exact import apart
 from labkit.matrixprofile.core.neighbours import Found, Neighbours, offer
-from labkit.matrixprofile.core.simd import WIDTH_BYTES
+from labkit.matrixprofile.core.simd import WIDTH_BYTES, lowest_bit
 from labkit.matrixprofile.core.statistics import Windows
+from labkit.matrixprofile.core.turning import Reach, keep_nearer, mark_nearer
 
 __all__ = [
     "nearest_in",
@@ -58,7 +59,7 @@ def search_bands(
     work : Buffers
         Of this thread.
     found : Found
-        Takes one neighbour from each band at most.
+        Takes one neighbour from each band at most, whatever the limits if k is 1.
     """
     for n in range(bands.shape[0]):
         band = band_of(bands[n])
@@ -99,14 +100,25 @@ def _keep_nearest(
 ) -> None:
     """Untag the nearest of each row or column; its neighbour is ``i + shift + sign * tag``."""
     lanes = WIDTH_BYTES // side.kept.itemsize
-    for lane in range(lanes):
-        for k in range(count):
-            at = k * lanes + lane
-            if side.kept[at] < np.inf:
+    reach = Reach(starts, 0, np.minimum(starts + count, found.limit.size))
+    if found.neighbour.shape[1] == 1:
+        apart, neighbour = found.apart.ravel(), found.neighbour.ravel()
+        for k in range(0, count, lanes):
+            keep_nearer(side.kept, k, apart, neighbour, reach, shift, sign)
+        return
+    marks = np.empty(lanes, np.int64)
+    for k in range(0, count, lanes):
+        if not mark_nearer(side.kept, k, found.limit, reach, marks):
+            continue
+        for lane in range(lanes):
+            left = marks[lane]
+            while left:
+                row = k + lowest_bit(left)
+                left &= left - 1
+                at = row * lanes + lane
                 tag = untag(side, at)
-                i = starts[lane] + k
-                if side.kept[at] <= found.limit[i]:
-                    offer(found, i, i + shift + sign * tag, side.kept[at])
+                i = starts[lane] + row
+                offer(found, i, i + shift + sign * tag, side.kept[at])
 
 
 @compiled
@@ -185,22 +197,21 @@ def _take_marked(
     rows, columns = sieve.found.rows, sieve.found.columns
     for mark in range(STEP * GROUP):
         r, d = k + mark // GROUP, group * GROUP + mark % GROUP
-        lane, left = 0, sieve.marks[mark]
+        left = sieve.marks[mark]
         while left:
-            if left & 1:
-                i = starts[lane] + r
-                j = i + first + d
-                value = apart(sieve.a, i, sieve.b, j)
-                if value <= rows.limit[i]:
-                    offer(rows, i, j, value)
-                    limit = rows.limit[i] + sieve.of_rows * sieve.a.slack[i]
-                    work.rows.kept[r * lanes + lane] = limit
-                if value <= columns.limit[j]:
-                    offer(columns, j, i, value)
-                    limit = columns.limit[j] + sieve.of_columns * sieve.b.slack[j]
-                    work.columns.kept[(r + d) * lanes + lane] = limit
-            left >>= 1
-            lane += 1
+            lane = lowest_bit(left)
+            left &= left - 1
+            i = starts[lane] + r
+            j = i + first + d
+            value = apart(sieve.a, i, sieve.b, j)
+            if value <= rows.limit[i]:
+                offer(rows, i, j, value)
+                limit = rows.limit[i] + sieve.of_rows * sieve.a.slack[i]
+                work.rows.kept[r * lanes + lane] = limit
+            if value <= columns.limit[j]:
+                offer(columns, j, i, value)
+                limit = columns.limit[j] + sieve.of_columns * sieve.b.slack[j]
+                work.columns.kept[(r + d) * lanes + lane] = limit
 
 
 @compiled

@@ -22,7 +22,17 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic as _intrinsic
 from numba.extending import overload, register_model
 
-__all__ = ["WIDTH_BYTES", "Emitter", "intrinsic", "load8", "number", "splat8", "store8", "sum8"]
+__all__ = [
+    "WIDTH_BYTES",
+    "Emitter",
+    "intrinsic",
+    "load8",
+    "lowest_bit",
+    "number",
+    "splat8",
+    "store8",
+    "sum8",
+]
 
 LONG = ir.IntType(64)
 
@@ -88,6 +98,35 @@ class Emitter:
         place = self.builder.gep(base, [at])
         self.builder.store(vector, place, align=self.lanes * self.bits // 8)
 
+    def load_where(self, lanes: Any, place: Any) -> Any:
+        """Take the lanes that are set from memory; the others are 0, and theirs is not read."""
+        vector, name = self._like(place)
+        pointer = vector.as_pointer()
+        kind = ir.FunctionType(vector, [pointer, ir.IntType(32), lanes.type, vector])
+        load = self._declared(f"llvm.masked.load.{name}.p0", kind)
+        place = self.builder.bitcast(place, pointer)
+        return self.builder.call(load, [place, self._whole(), lanes, ir.Constant(vector, None)])
+
+    def store_where(self, lanes: Any, vector: Any, place: Any) -> None:
+        """Put the lanes that are set into memory."""
+        _, name = self._like(place)
+        pointer = vector.type.as_pointer()
+        kinds = [vector.type, pointer, ir.IntType(32), lanes.type]
+        kind = ir.FunctionType(ir.VoidType(), kinds)
+        store = self._declared(f"llvm.masked.store.{name}.p0", kind)
+        place = self.builder.bitcast(place, pointer)
+        self.builder.call(store, [vector, place, self._whole(), lanes])
+
+    def _like(self, place: Any) -> tuple[Any, str]:
+        """Return the type of vectors of what a pointer points to, and how LLVM calls it."""
+        if place.type.pointee == self.scalar:
+            return self.vector, f"v{self.lanes}f{self.bits}"
+        return self.integers, f"v{self.lanes}i{self.bits}"
+
+    def _whole(self) -> Any:
+        """Return the alignment of single numbers."""
+        return ir.Constant(ir.IntType(32), self.bits // 8)
+
     def constant(self, value: float) -> Any:
         """Return a vector with the same known number in all lanes."""
         return ir.Constant(self.vector, [value] * self.lanes)
@@ -118,16 +157,21 @@ class Emitter:
         ``llvm.fma`` would call a library where it has not; ``llvm.fmuladd`` multiplies and
         adds there.
         """
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        return self.builder.call(self._declared(self._fma, kind), [a, b, c])
+
+    def _declared(self, name: str, kind: Any) -> Any:
         module = self.builder.module
-        declared = module.globals.get(self._fma)
-        if declared is None:
-            kind = ir.FunctionType(self.vector, [self.vector] * 3)
-            declared = ir.Function(module, kind, self._fma)
-        return self.builder.call(declared, [a, b, c])
+        declared = module.globals.get(name)
+        return ir.Function(module, kind, name) if declared is None else declared
 
     def less(self, a: Any, b: Any) -> Any:
         """Return the lanes with ``a < b``; NaN is not less than anything."""
         return self.builder.fcmp_ordered("<", a, b)
+
+    def no_more(self, a: Any, b: Any) -> Any:
+        """Return the lanes with ``a <= b``."""
+        return self.builder.fcmp_ordered("<=", a, b)
 
     def minimum(self, new: Any, old: Any) -> Any:
         """Return the smaller ones; a NaN in ``new`` gives ``old``."""
@@ -148,14 +192,38 @@ class Emitter:
 
     def tag(self, vector: Any, clear: int, label: Any) -> Any:
         """Let an integer label take the lowest bits, which ``clear`` has as zeros."""
+        bits = self.masked(vector, clear)
+        return self.builder.bitcast(self.builder.or_(bits, label), self.vector)
+
+    def masked(self, vector: Any, mask: int) -> Any:
+        """Return the bits that ``mask`` has, too, as integers."""
         bits = self.builder.bitcast(vector, self.integers)
-        kept = self.builder.and_(bits, ir.Constant(self.integers, [clear] * self.lanes))
-        return self.builder.bitcast(self.builder.or_(kept, label), self.vector)
+        return self.builder.and_(bits, ir.Constant(self.integers, [mask] * self.lanes))
+
+    def narrowed(self, vector: Any) -> Any:
+        """Round a vector of float64 to this type."""
+        return vector if self.bits == 64 else self.builder.fptrunc(vector, self.vector)
+
+    def widened(self, bits: Any) -> Any:
+        """Return a vector of this type, given as integers, as float64."""
+        vector = self.builder.bitcast(bits, self.vector)
+        wide = ir.VectorType(ir.DoubleType(), self.lanes)
+        return vector if self.bits == 64 else self.builder.fpext(vector, wide)
 
 
 def number(value: int) -> Any:
     """Return an integer constant for IR."""
     return ir.Constant(LONG, value)
+
+
+@intrinsic
+def lowest_bit(typing: Any, bits: Any) -> Any:
+    """Return the number of the lowest bit that is set, in an integer that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
 
 
 class Vector8(types.Type):

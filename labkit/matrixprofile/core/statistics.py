@@ -6,7 +6,6 @@ on (a walk far from zero, a ramp, an offset of 1e8) then costs no digits.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -92,7 +91,10 @@ def gap_windows(values: Array, window: int) -> NDArray[np.bool_]:
     >>> gap_windows(np.array([0.0, 1, 2, 3, np.nan]), 3)
     array([False, False,  True])
     """
-    bad = np.concatenate([[0], np.cumsum(~np.isfinite(values))])
+    finite = np.isfinite(values)
+    if finite.all():
+        return np.zeros(values.size - window + 1, np.bool_)
+    bad = np.concatenate([[0], np.cumsum(~finite)])
     marked: NDArray[np.bool_] = bad[window:] > bad[:-window]
     return marked
 
@@ -105,7 +107,10 @@ def flat_windows(values: Array, window: int) -> NDArray[np.bool_]:
     >>> flat_windows(np.array([0.0, 1, 1, 1, 1 + 1e-15]), 3)
     array([False,  True, False])
     """
-    changes = np.concatenate([[0], np.cumsum(values[1:] != values[:-1])])
+    changed = values[1:] != values[:-1]
+    if changed.all():
+        return np.zeros(values.size - window + 1, np.bool_)
+    changes = np.concatenate([[0], np.cumsum(changed)])
     marked: NDArray[np.bool_] = changes[window - 1 :] == changes[: values.size - window + 1]
     return marked
 
@@ -142,6 +147,8 @@ def summarise(series: Array, window: int) -> Windows:
     >>> summarise(np.array([1.0, 2.0, 6.0, 6.0, 6.0]), 3).left * 8
     array([-2.        , -2.66666667,  0.        ])
     """
+    from labkit.matrixprofile.core import exact
+
     gap = gap_windows(series, window)
     flat = flat_windows(series, window) & ~gap
     values, exponent = _scaled(_filled(series))
@@ -151,7 +158,8 @@ def summarise(series: Array, window: int) -> Windows:
     _refuse_underflow(norm, never)
     df, dg = _df(values, window), _dg(values, left, window)
     step = np.maximum(np.abs(df), np.abs(dg))
-    cuts, slack, most_slack, unit = _stretches(norm, step, never, run_length(window))
+    cuts = exact.cuts(np.where(never, 0.0, norm))
+    slack, most_slack, unit = exact.slacks(norm, step, never, cuts, run_length(window))
     return Windows(
         values=values,
         left=left,
@@ -227,35 +235,3 @@ def _dg(values: Array, left: Array, window: int) -> Array:
     dg = np.zeros_like(left)
     dg[:-1] = ((values[window:] - values[1 : left.size]) + left[1:]) + left[:-1]
     return dg
-
-
-def _stretches(
-    norm: Array, step: Array, never: NDArray[np.bool_], run: int
-) -> tuple[NDArray[np.int64], Array, Array, Array]:
-    """Cut the windows where norms drop; give slack, largest slack and unit of each window."""
-    from labkit.matrixprofile.core import exact
-
-    compared = np.where(never, 0.0, norm)
-    cuts = exact.cuts(compared)
-    slack, most_slack, unit = (np.ones_like(norm) for _ in range(3))
-    for start, stop in itertools.pairwise(cuts.tolist()):
-        # the step that leaves a window concerns those after it
-        before = np.append(0.0, step[start : stop - 1])
-        scale = _recent(norm[start:stop], run) + 2.0 * _recent(before, run)
-        np.divide(scale, norm[start:stop], out=slack[start:stop], where=~never[start:stop])
-        most_slack[start:stop] = slack[start:stop].max()
-        unit[start:stop] = 2.0 ** np.frexp(compared[start:stop].max())[1]
-    return cuts, slack, most_slack, unit
-
-
-def _recent(values: Array, run: int) -> Array:
-    """Give for each value the largest of it and so many before it, or of some more."""
-    largest = np.empty_like(values)
-    before = values[0]
-    for start in range(0, values.size, run):
-        block = largest[start : start + run]
-        np.maximum.accumulate(values[start : start + run], out=block)
-        whole = block[-1]
-        np.maximum(block, before, out=block)
-        before = whole
-    return largest

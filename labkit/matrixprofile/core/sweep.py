@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from labkit.matrixprofile.core.bands import Band
-from labkit.matrixprofile.core.blocks import Buffers
+from labkit.matrixprofile.core.blocks import LAGS, Buffers
+from labkit.matrixprofile.core.compiling import compiled
 from labkit.matrixprofile.core.copies import Shapes, has_copies, is_coarse, offer_copies, shapes
 from labkit.matrixprofile.core.crew import Crew
 from labkit.matrixprofile.core.neighbours import (
     Found,
     Neighbours,
     copied,
+    forget_farther,
     measure,
     merge,
     neighbours,
@@ -85,13 +87,20 @@ class Area(NamedTuple):
         return [task for band in bands for task in tasks(band, self.a, self.b, breadth)]
 
 
-def nearest(area: Area, crew: Crew) -> Found:
+def nearest(area: Area, crew: Crew, *, either: bool = False) -> Found:
     """Find the nearest neighbour of each window of both series.
 
     The recurrence estimates, and the winners are computed exactly. Where the estimates
     leave a doubt that could be worth more than `PROMISE`, all that come into question are.
+
+    With ``either``, rows and columns are the same windows, and each needs its nearest only on
+    the side where that is.
     """
     found = _estimated(area, crew, area.tasks(), 1)
+    if either:
+        tagged = LAGS * np.finfo(crew.dtype).eps
+        margin = _error(area.a, area.b, crew.dtype) + 2.0 * tagged
+        forget_farther(found.rows, found.columns, margin)
     measure(area.a, area.b, found.rows)
     measure(area.b, area.a, found.columns)
     if np.dtype(crew.dtype) == np.float64:
@@ -262,7 +271,7 @@ def _settle(area: Area, crew: Crew, found: Found) -> None:
     for side, own, others in ((found.rows, a, b), (found.columns, b, a)):
         # of a coarse series ties are many, and the estimates cannot see them
         in_doubt = is_coarse_series | _doubtful(side, own, others)
-        side.limit[~in_doubt] = -np.inf
+        side.limit[~in_doubt | (side.neighbour[:, 0] < 0)] = -np.inf
     if any((side.limit > -np.inf).any() for side in found):
         again = _sifted(area, crew, _strips(area, found), found)
         for side, better in zip(found, again, strict=True):
@@ -272,9 +281,15 @@ def _settle(area: Area, crew: Crew, found: Found) -> None:
 
 def _doubtful(found: Neighbours, own: Windows, others: Windows) -> NDArray[np.bool_]:
     """Mark the windows whose distance could be wrong by more than `PROMISE`."""
-    error = 2.0 * drift(own.window) * own.slack * others.slack.max()
-    doubtful: NDArray[np.bool_] = _gain(found.apart[:, 0], error, own.window) > PROMISE
+    error = _error(own, others, np.float64)
+    doubtful: NDArray[np.bool_] = _gain(found.apart.ravel(), error, own.window) > PROMISE
     return doubtful
+
+
+def _error(own: Windows, others: Windows, dtype: DTypeLike) -> Array:
+    """Bound for each window by how much two estimates, compared, may be wrong."""
+    error: Array = 2.0 * drift(own.window, dtype) * own.slack * others.slack.max()
+    return error
 
 
 def _look_again(
@@ -299,11 +314,13 @@ def _look_again(
             apart[row, column] = min(apart[row, column], nearer[span].min())
 
 
+@compiled
 def _gain(near: Array, error: Array, window: int) -> Array:
-    """Return how much smaller a distance could be, for what estimates may be wrong."""
-    least = np.sqrt(np.maximum(near - error, 0.0))
-    with np.errstate(invalid="ignore"):  # inf - inf, where there is no neighbour
-        gain: Array = (np.sqrt(near) - least) * np.sqrt(2.0 * window)
+    """Return how much smaller a distance could be, for what estimates may be wrong.
+
+    NaN where there is no neighbour.
+    """
+    gain: Array = (np.sqrt(near) - np.sqrt(np.maximum(near - error, 0.0))) * np.sqrt(2.0 * window)
     return gain
 
 
@@ -336,7 +353,7 @@ def _prefer_first_copies(area: Area, found: Found, copies: list[tuple[Shapes, Sh
             (found.rows, shape_b, False),
             (found.columns, shape_a, True),
         ):
-            side.limit[:] = side.apart[:, 0]
+            side.limit[:] = np.where(side.neighbour[:, 0] < 0, -np.inf, side.apart[:, 0])
             wanted = offered.shape[np.maximum(side.neighbour[:, 0], 0)]
             _offer(area, wanted, offered, side, is_of_b=is_of_b)
 
