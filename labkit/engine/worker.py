@@ -38,7 +38,7 @@ __all__ = ["Answer", "Chunk", "Done", "load_experiment", "new_name", "read_recor
 FLUSH_S = 1.0
 
 #: A longer answer is fetched from the spool, where there is one.
-INLINE_BYTES = 2**20
+INLINE_BYTES = 2**16
 
 #: A job and its run.
 Done = tuple[str, Run]

@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -38,6 +38,9 @@ __all__ = ["ChunkedLab", "Runs", "spool_of"]
 
 logger = logging.getLogger(__name__)
 
+#: What arrives one after another is recorded together, so often: each time costs some 10 ms.
+_GATHER_S = 0.25
+
 #: Jobs and their runs.
 Runs = list[tuple[str, Run]]
 
@@ -60,6 +63,7 @@ class ChunkedLab(Lab):
         self._arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._attachments: dict[str, Attachment] = {}
         self._probe: Path | None = None
+        self._recorded_at = 0.0
         self._has_withdrawn = False
         # whether engines share the lab's file system is seen from their answers
         self._leave_spools = False
@@ -207,12 +211,14 @@ class ChunkedLab(Lab):
 
     def _take(self, timeout_s: float) -> Runs:
         """Record what has arrived, waiting for the first so long; return it."""
-        names = [name for name in self._arrivals(timeout_s) if name in self._outstanding]
+        arrivals = self._arrivals(time.monotonic() + timeout_s)
+        names = [name for name in arrivals if name in self._outstanding]
         runs: Runs = []
         try:
             for name in names:
                 runs += self._runs_of(*self._outstanding[name])
             record(self.notebook(), runs)
+            self._recorded_at = time.monotonic()
         except BaseException:
             # a full disk, or Ctrl-C: what has arrived can be taken again
             for name in names:
@@ -224,11 +230,24 @@ class ChunkedLab(Lab):
             self._attachments.clear()
         return runs
 
-    def _arrivals(self, timeout_s: float) -> Iterator[str]:
+    def _arrivals(self, deadline: float) -> list[str]:
+        """Wait for the first, and for more until it is time to record."""
+        names: list[str] = []
         with contextlib.suppress(queue.Empty):
-            yield self._arrived.get(timeout=max(0.0, timeout_s))
+            wait_until = deadline
             while True:
-                yield self._arrived.get_nowait()
+                left_s = max(0.0, wait_until - time.monotonic())
+                names.append(self._arrived.get(timeout=left_s))
+                is_pressing = len(names) >= len(self._outstanding) or not self._is_outcome(
+                    names[-1]
+                )
+                wait_until = 0.0 if is_pressing else min(wait_until, self._recorded_at + _GATHER_S)
+        return names
+
+    def _is_outcome(self, name: str) -> bool:
+        """Test whether what has arrived can wait: nothing has to be done but to record it."""
+        _, future = self._outstanding.get(name, (None, None))
+        return future is not None and _exception(future) is None and future.result() != ARRIVED
 
     def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
         """Return the runs that a chunk gave; send again what it could not run."""
