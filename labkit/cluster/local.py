@@ -47,6 +47,7 @@ class LocalCluster:
             )
         self.engines: int = engines
         self.folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+        self._connected_to: tuple[int, int] | None = None
         self._supervisor = subprocess.Popen(
             [sys.executable, "-m", "labkit.cluster.supervisor", str(self.folder), str(engines)],
             stdin=subprocess.PIPE,
@@ -75,6 +76,7 @@ class LocalCluster:
         while not self.connection_file.exists():
             self._check(deadline, "the controller did not come up")
             time.sleep(_LOOK_S)
+        self._connected_to = _identity(self.connection_file)
         client = ipyparallel.Client(str(self.connection_file), timeout=timeout_s)
         try:
             while len(client.ids) < self.engines:
@@ -106,6 +108,13 @@ class LocalCluster:
         """Test whether the cluster's supervisor runs."""
         return self._supervisor.poll() is None
 
+    def is_another(self) -> bool:
+        """Test whether the controller is another than the one that was connected to.
+
+        The supervisor starts one again that has died, with new engines.
+        """
+        return self._connected_to != _identity(self.connection_file)
+
     def stop(self) -> None:
         """Stop all processes, and return when they have ended."""
         if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
@@ -114,6 +123,15 @@ class LocalCluster:
         self._supervisor.terminate()
         self._supervisor.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Tell a file from one that has taken its place; None when there is none."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _python_path() -> str:

@@ -31,7 +31,7 @@ _LOOK_S = 0.2
 #: From the polite signal to the other one.
 _GRACE_S = 2.0
 
-#: An engine that dies is started again this often; a point that kills each is given up before.
+#: Engines and controllers that die are started again this often, all together.
 _RESTARTS = 20
 
 #: Numerical libraries use one thread an engine, as there is an engine a core.
@@ -58,6 +58,7 @@ _CONTROLLER = (
     "--TaskScheduler.hwm=2",
     "--IPController.log_to_file=True",
 )
+_CONNECTIONS = ("client", "engine")
 _ENGINE = ("ipyparallel.engine", "--IPEngine.log_to_file=True")
 
 
@@ -89,7 +90,7 @@ class Supervisor:
             self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
             while not self._is_asked_to_stop():
                 self._look_after()
-                if self._controller.poll() is not None:
+                if self._controller.poll() is not None and not self._begin_again():
                     # the logs stay, for the lab to tell why
                     return 1
         finally:
@@ -103,6 +104,23 @@ class Supervisor:
             # it has died, and a child of it holds the pipe open
             return True
         return bool(readable) and os.read(sys.stdin.fileno(), 1024) == b""
+
+    def _begin_again(self) -> bool:
+        """Start everything anew when the controller has died; return whether it had come up.
+
+        What it leaves would never serve again: its schedulers hold its ports, and engines
+        do not come back to a controller that they have lost.
+        """
+        files = [self._folder / "security" / f"ipcontroller-{of}.json" for of in _CONNECTIONS]
+        self._restarts += 1
+        if not all(file.exists() for file in files) or self._restarts > _RESTARTS:
+            return False
+        for file in files:
+            file.unlink()
+        self._stop()
+        self._engines.clear()
+        self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
+        return True
 
     def _look_after(self) -> None:
         # engines need the file in which the controller tells its ports and key

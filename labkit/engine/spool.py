@@ -1,25 +1,27 @@
 """The files in which an engine keeps finished outcomes until the notebook has them.
 
-One file a chunk: a header that tells which point is running, then records, each with
-its length and checksum. The header is memory-mapped, so that it survives a kill of the
+One file a chunk: a header that tells which point is running, and since when, then records,
+each with its length and checksum. The header is memory-mapped, so that it survives a kill of the
 engine; so does each record that was written. A file is complete when it has lost the
 suffix ``.running``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-__all__ = ["Spool", "chunk_of", "find", "leftovers", "read", "running_point"]
+__all__ = ["Running", "Spool", "chunk_of", "find", "leftovers", "path_of", "read", "running"]
 
-_MAGIC = b"labkit1\0"
-_HEADER = struct.Struct("<8sq")
+_MAGIC = b"labkit2\0"
+_HEADER = struct.Struct("<8sqd")
 _RECORD = struct.Struct("<QI")
 _RUNNING = ".running"
 
@@ -36,16 +38,16 @@ class Spool:
     """
 
     def __init__(self, folder: Path, chunk: str) -> None:
-        self._path = folder / f"{chunk}.spool"
+        self._path = path_of(folder, chunk)
         self._unfinished = self._path.with_name(self._path.name + _RUNNING)
         self._file = self._unfinished.open("w+b")
-        self._file.write(_HEADER.pack(_MAGIC, -1))
+        self._file.write(_HEADER.pack(_MAGIC, -1, 0.0))
         self._file.flush()
         self._header = mmap.mmap(self._file.fileno(), _HEADER.size)
 
     def begin(self, index: int) -> None:
         """Note that the point of this index in the chunk runs now."""
-        _HEADER.pack_into(self._header, 0, _MAGIC, index)
+        _HEADER.pack_into(self._header, 0, _MAGIC, index, time.monotonic())
 
     def append(self, record: bytes) -> None:
         """Write a record; it survives the engine from here on."""
@@ -57,6 +59,17 @@ class Spool:
         """Have the disk hold what was appended; it survives the host from here on."""
         os.fsync(self._file.fileno())
 
+    def records(self) -> list[bytes]:
+        """Return what was appended."""
+        return list(read(self._unfinished))
+
+    def discard(self) -> None:
+        """Close the file and remove it."""
+        self._header.close()
+        with contextlib.suppress(OSError):  # what is in its buffer may not fit on the disk
+            self._file.close()
+        self._unfinished.unlink(missing_ok=True)
+
     def finish(self) -> str:
         """Complete the file and return its name."""
         self._header.close()
@@ -65,9 +78,14 @@ class Spool:
         return self._path.name
 
 
+def path_of(folder: Path, chunk: str) -> Path:
+    """Return where the complete spool of a chunk is."""
+    return folder / f"{chunk}.spool"
+
+
 def find(folder: Path, chunk: str) -> Path | None:
     """Return the spool of a chunk, complete or not, if there is one."""
-    complete = folder / f"{chunk}.spool"
+    complete = path_of(folder, chunk)
     for path in (complete, complete.with_name(complete.name + _RUNNING)):
         if path.exists():
             return path
@@ -97,14 +115,23 @@ def read(path: Path) -> Iterator[bytes]:
             yield record
 
 
-def running_point(path: Path) -> int | None:
-    """Return the index of the point that ran when the engine ended; None when no point did."""
+class Running(NamedTuple):
+    """The point that runs, or ran when its process ended."""
+
+    point: int
+    """Its index in the chunk."""
+    since: float
+    """When it began, as `time.monotonic` of its host counts."""
+
+
+def running(path: Path) -> Running | None:
+    """Return the point that runs, or ran when its process ended; None when no point does."""
     with _open(path) as file:
         head = file.read(_HEADER.size)
     if len(head) < _HEADER.size:
         return None
-    index = int(_HEADER.unpack(head)[1])
-    return None if index < 0 else index
+    _, index, since = _HEADER.unpack(head)
+    return None if index < 0 else Running(index, since)
 
 
 def _open(path: Path) -> BinaryIO:

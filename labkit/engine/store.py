@@ -23,7 +23,19 @@ from labkit.attachment import Attachment, digest_of, mapped, parts, store_folder
 from labkit.cache import CACHE
 from labkit.errors import AttachmentStoreError, MissingAttachmentError
 
-__all__ = ["KEPT_S", "WAIT_S", "Stock", "Store", "complete", "lacks", "receive", "require", "stock"]
+__all__ = [
+    "KEPT_S",
+    "WAIT_S",
+    "Stock",
+    "Store",
+    "complete",
+    "lacks",
+    "note_receiving",
+    "receive",
+    "receiving",
+    "require",
+    "stock",
+]
 
 #: How long a file is kept that nobody uses, in seconds.
 KEPT_S = 30 * 86400.0
@@ -268,6 +280,17 @@ def complete(attachment: Attachment, name: str) -> None:
     """Complete an attachment of which a lab has sent all parts."""
     _receiving.discard(attachment.digest)
     Store().finish(attachment, name)
+
+
+def receiving() -> frozenset[str]:
+    """Return the digests of what this engine is receiving."""
+    return frozenset(_receiving)
+
+
+def note_receiving(digests: frozenset[str]) -> None:
+    """Note, in another process of this engine, what it is receiving."""
+    _receiving.clear()
+    _receiving.update(digests)
 
 
 def require(attachments: Sequence[Attachment], engine: int | None = None) -> None:

@@ -1,20 +1,25 @@
-"""What an engine does with a chunk: run its points, keep their outcomes, answer.
+"""What an engine's hand does with a chunk: run its points, keep their outcomes, answer.
 
-The same function serves ipyparallel's engines and local worker processes. It
-takes and returns bytes, so that nothing but this module decides how messages
-look.
+The same hand serves ipyparallel's engines and local worker processes, see
+:mod:`labkit.engine.hand`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import importlib
+import os
 import pickle
+import platform
+import shutil
+import signal
 import sys
+import threading
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,91 +29,22 @@ import epyc
 from labkit import provenance
 from labkit.engine import spool
 from labkit.engine.capture import Capture
+from labkit.engine.hand import INLINE_BYTES
+from labkit.engine.messages import Answer, Chunk, Done
 from labkit.engine.runner import Run, Runner
-from labkit.engine.store import require
-from labkit.errors import ExperimentError, UnstorableValueError
+from labkit.engine.store import note_receiving, require
+from labkit.errors import ExperimentError, MissingAttachmentError, UnstorableValueError
 from labkit.experiment import Experiment, attachments
 from labkit.outcome import METADATA, RESULTS, failure, flatten
-from labkit.point import job_name
 from labkit.source import code_digest, users_classes
 
-__all__ = ["Answer", "Chunk", "Done", "load_experiment", "new_name", "read_records", "run_chunk"]
+__all__ = ["load_experiment", "run", "serve", "why_not_loadable"]
 
-#: Outcomes wait at most this long in the engine's memory.
+#: Outcomes wait at most this long in memory.
 FLUSH_S = 1.0
 
-#: A longer answer is fetched from the spool, where there is one.
-INLINE_BYTES = 2**16
-
-#: A job and its run.
-Done = tuple[str, Run]
-
-
-def new_name() -> str:
-    """Return a name for a chunk."""
-    return uuid.uuid4().hex[:20]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The points that travel to an engine in one message."""
-
-    name: str
-    """Unique; names its spool, too."""
-    sweep: str
-    """Of which sweep the points are."""
-    first: int
-    """Number of the first point there; the others follow."""
-    experiment: bytes
-    """The experiment, as cloudpickle writes it."""
-    facts: dict[str, Any]
-    """Metadata that all its runs share."""
-    points: Sequence[tuple[str, dict[str, Any]]]
-    """Key and parameters of each point."""
-    code: str = ""
-    """Digest of the experiment's code, as the lab has loaded it."""
-    attempt: int = 1
-    """How often the points were sent, this time included."""
-    probe: str | None = None
-    """A file of the lab's: an engine that sees it leaves its spool beside it."""
-
-    @property
-    def stop(self) -> int:
-        """Number after that of the last point."""
-        return self.first + len(self.points)
-
-    def job(self, index: int) -> str:
-        """Return the job of a point by its index in the chunk."""
-        return job_name(self.sweep, self.first + index)
-
-    def part(self, start: int, stop: int, attempt: int = 1) -> Chunk:
-        """Return some of the points as a chunk of their own, to be sent again."""
-        points = self.points[start:stop]
-        return replace(
-            self, name=new_name(), first=self.first + start, points=points, attempt=attempt
-        )
-
-    def singles(self, start: int) -> list[Chunk]:
-        """Return the points from this index on, each as a chunk of its own."""
-        return [self.part(i, i + 1, self.attempt) for i in range(start, len(self.points))]
-
-
-@dataclass(slots=True)
-class Answer:
-    """What comes back from an engine."""
-
-    records: list[bytes] = field(default_factory=list)
-    """The outcomes, as :func:`read_records` reads them; empty when they are in the spool."""
-    spooled: str | None = None
-    """The spool's file name."""
-    seconds: float = 0.0
-    """How long the points took together."""
-
-
-def read_records(records: Iterable[bytes]) -> Iterator[Done]:
-    """Yield job and run of each point in the records of an answer or a spool."""
-    for record in records:
-        yield from pickle.loads(record)
+#: How often a hand looks whether its engine is still there.
+_LOOK_S = 1.0
 
 
 @functools.lru_cache(maxsize=8)
@@ -149,13 +85,19 @@ def _is_same_code(e: epyc.Experiment, code: str) -> bool:
     return here.partition(":")[0] != code.partition(":")[0] or here == code
 
 
-def run_chunk(message: bytes) -> bytes:
+def run(message: bytes, folder: Path, is_shared: bool, engine: int | None = None) -> bytes:
     """Run the points of a chunk, one after another.
 
     Parameters
     ----------
     message : bytes
         A pickled :class:`Chunk`.
+    folder : Path
+        Where its spool goes.
+    is_shared : bool
+        Whether the lab reads that folder; else the answer has all outcomes.
+    engine : int, optional
+        The number of this engine in its cluster.
 
     Returns
     -------
@@ -171,10 +113,10 @@ def run_chunk(message: bytes) -> bytes:
     """
     chunk: Chunk = pickle.loads(message)
     experiment = load_experiment(chunk.experiment, chunk.code)
-    require(attachments(experiment), _engine_id())
-    facts = {**chunk.facts, **provenance.of_process(_engine_id())}
+    require(attachments(experiment), engine)
+    facts = {**chunk.facts, **provenance.of_process(engine)}
     runner = Runner(experiment, facts, chunk.attempt)
-    out = _Out(chunk)
+    out = _Out(folder, chunk.name, is_shared)
     started = time.monotonic()
     with Capture(echo=False) as capture:
         for i, (key, parameters) in enumerate(chunk.points):
@@ -183,17 +125,33 @@ def run_chunk(message: bytes) -> bytes:
     return pickle.dumps(out.answer(time.monotonic() - started), protocol=5)
 
 
-class _Out:
-    """Gathers what a chunk gives: in memory for the answer, and in the spool."""
+def why_not_loadable(experiment: bytes, code: str) -> bytes:
+    """Return why an experiment cannot be loaded here, as UTF-8; empty when it can."""
+    try:
+        load_experiment(experiment, code)
+    except MissingAttachmentError:
+        return b""  # it will be there before a point runs
+    except Exception as e:
+        return f"on {platform.node()}: {type(e).__name__}: {e}".encode()
+    return b""
 
-    def __init__(self, chunk: Chunk) -> None:
-        probe = Path(chunk.probe) if chunk.probe else None
-        shared = probe is not None and probe.exists()
-        self._spool = spool.Spool(probe.parent, chunk.name) if probe and shared else None
+
+class _Out:
+    """Gathers what a chunk gives: in the spool, and in memory for the answer."""
+
+    def __init__(self, folder: Path, chunk: str, is_shared: bool) -> None:
+        self._is_shared = is_shared
+        self._spool: spool.Spool | None = None
+        with contextlib.suppress(OSError):  # a full disk: the answer has all, then
+            self._spool = spool.Spool(folder, chunk)
         self._records: list[bytes] = []
         self._size = 0
         self._fresh: list[Done] = []
         self._flushed = time.monotonic()
+
+    @property
+    def _is_long(self) -> bool:
+        return self._is_shared and self._spool is not None and self._size > INLINE_BYTES
 
     def begin(self, index: int) -> None:
         if self._spool is not None:
@@ -202,34 +160,44 @@ class _Out:
     def add(self, job: str, run: Run) -> None:
         self._fresh.append((job, run))
         if time.monotonic() - self._flushed > FLUSH_S:
-            self._flush()
-            if self._spool is not None:
-                self._spool.sync()
+            self._flush(sync=True)
 
-    def _flush(self) -> None:
+    def _flush(self, *, sync: bool = False) -> None:
         if not self._fresh:
             return
         record = _dump(self._fresh)
         self._fresh = []
         self._flushed = time.monotonic()
         self._size += len(record)
-        if self._spool is not None:
-            self._spool.append(record)
-        if self._spool is None or self._size <= INLINE_BYTES:
+        if self._spool is None:
+            self._records.append(record)
+        else:
+            self._keep(self._spool, record, sync=sync)
+
+    def _keep(self, out: spool.Spool, record: bytes, *, sync: bool) -> None:
+        """Put a record into the spool; do without one when that fails."""
+        try:
+            out.append(record)
+            if sync:
+                out.sync()
+        except OSError:
+            kept = out.records()
+            # it may be there, although the disk does not hold it
+            self._records = kept if kept[-1:] == [record] else [*kept, record]
+            out.discard()
+            self._spool = None
+            return
+        if not self._is_long:
             self._records.append(record)
 
     def answer(self, seconds: float) -> Answer:
         self._flush()
-        records = self._records if self._spool is None or self._size <= INLINE_BYTES else []
-        name = self._spool.finish() if self._spool is not None else None
-        return Answer(records, name, seconds)
-
-
-def _engine_id() -> int | None:
-    """Return the number of this engine in its cluster; None in other processes."""
-    from ipyparallel.engine.app import IPEngine
-
-    return int(IPEngine.instance().id) if IPEngine.initialized() else None
+        records = [] if self._is_long else self._records
+        if self._spool is None or not self._is_shared:
+            if self._spool is not None:
+                self._spool.discard()
+            return Answer(records, None, seconds)
+        return Answer(records, self._spool.finish(), seconds)
 
 
 def _dump(done: Sequence[Done]) -> bytes:
@@ -279,3 +247,43 @@ def _reason(run: Run) -> UnstorableValueError:
             except Exception as e:
                 return UnstorableValueError(name, type(value).__name__, str(e))
     return UnstorableValueError("results", "dict", "it cannot be pickled")
+
+
+_QUESTIONS: dict[str, Callable[..., bytes]] = {"run": run, "why_not_loadable": why_not_loadable}
+
+
+def serve() -> None:
+    """Be an engine's hand: do what it asks for, until it has gone.
+
+    The arguments of the command line are the connection's descriptor, the engine's process,
+    and a folder to remove in the end.
+    """
+    descriptor, engine, folder = sys.argv[1:]
+    _end_with(int(engine))
+    connection = Connection(int(descriptor))
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            question, arguments, receiving = connection.recv()
+            note_receiving(receiving)
+            connection.send(_reply(question, arguments))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reply(question: str, arguments: tuple[Any, ...]) -> tuple[Exception | None, bytes]:
+    try:
+        return None, _QUESTIONS[question](*arguments)
+    except Exception as e:
+        return e if _survives(e) else ExperimentError(f"{type(e).__name__}: {e}"), b""
+
+
+def _end_with(engine: int) -> None:
+    """Have this process killed when its engine dies, also while C code runs where that can be."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+    def look() -> None:
+        while os.getppid() == engine:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()

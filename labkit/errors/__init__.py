@@ -71,6 +71,7 @@ __all__ = [
     "NotebookVersionException",
     "ParameterError",
     "PendingResultException",
+    "PointTimeoutError",
     "ResultSetLockedException",
     "ResultsStructureException",
     "SeriesError",
@@ -298,6 +299,10 @@ class ClusterStartError(ClusterError, TimeoutError):
 
 class EngineLostError(ClusterError):
     """An engine died while it ran a point."""
+
+
+class PointTimeoutError(LabkitError, TimeoutError):
+    """A point ran for longer than it may, and was stopped."""
 
 
 def __getattr__(name: str) -> Any:

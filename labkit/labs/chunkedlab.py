@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import pickle
 import queue
 import shutil
+import threading
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
 
 from labkit.attachment import Attachment
 from labkit.engine import spool
+from labkit.engine.messages import Answer, Chunk, Stop, new_name, read_records
 from labkit.engine.runner import Run
-from labkit.engine.worker import Answer, Chunk, new_name, read_records
 from labkit.errors import (
     AttachmentStoreError,
     EngineLostError,
     ExperimentError,
     MissingAttachmentError,
+    ParameterError,
+    PointTimeoutError,
 )
 from labkit.labs import chunking
 from labkit.labs.delivery import ARRIVED
-from labkit.labs.lab import Lab
+from labkit.labs.lab import Lab, checked_chunk
 from labkit.labs.progress import Progress
 from labkit.labs.recording import failures, record
 from labkit.labs.sweep import Group, Sweep
@@ -64,9 +68,17 @@ class ChunkedLab(Lab):
         self._attachments: dict[str, Attachment] = {}
         self._probe: Path | None = None
         self._recorded_at = 0.0
+        # whoever takes what has arrived, until it is recorded
+        self._taking = threading.RLock()
         self._has_withdrawn = False
         # whether engines share the lab's file system is seen from their answers
         self._leave_spools = False
+
+    def _limits(self, timeout: float | None, chunk: int | None) -> tuple[float | None, int | None]:
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (is_number and timeout > 0):
+            raise ParameterError(f"timeout={timeout!r} is no time in seconds above 0")
+        return timeout, checked_chunk(chunk)
 
     @abstractmethod
     def _width(self) -> int:
@@ -74,7 +86,7 @@ class ChunkedLab(Lab):
 
     @abstractmethod
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
-        """Hand a message over, to be run by ``run_chunk``."""
+        """Hand a message over, to be run by :func:`labkit.engine.hand.run_chunk`."""
 
     @abstractmethod
     def _withdraw(self, futures: list[Future[bytes]]) -> None:
@@ -110,12 +122,17 @@ class ChunkedLab(Lab):
         self._open_spool()
         for group in sweep.groups:
             whole = self._whole(sweep, group)
-            position, cost = self._send_probes(whole)
-            for size in chunking.cut(len(whole.points) - position, self._width(), cost):
+            position, cost = self._send_probes(whole) if sweep.chunk is None else (0, 0.0)
+            for size in self._sizes(sweep, len(whole.points) - position, cost):
                 if self._is_draining:
                     return
                 self._send(whole.part(position, position + size))
                 position += size
+
+    def _sizes(self, sweep: Sweep, points: int, cost: float) -> Iterator[int]:
+        if sweep.chunk is None:
+            return chunking.cut(points, self._width(), cost)
+        return chunking.fixed(points, sweep.chunk)
 
     def _whole(self, sweep: Sweep, group: Group) -> Chunk:
         return Chunk(
@@ -127,6 +144,7 @@ class ChunkedLab(Lab):
             points=group.points,
             code=code_digest(group.experiment),
             probe=str(self._probe) if self._probe else None,
+            timeout_s=sweep.timeout_s,
         )
 
     def _send_probes(self, whole: Chunk) -> tuple[int, float]:
@@ -205,14 +223,35 @@ class ChunkedLab(Lab):
         """Take back, once, what has not begun when the lab is drained."""
         if self._is_draining and not self._has_withdrawn:
             self._has_withdrawn = True
-            self._withdraw([future for _, future in self._outstanding.values()])
+            self._withdraw([future for _, future in list(self._outstanding.values())])
 
     # ---------- taking ----------
 
     def _take(self, timeout_s: float) -> Runs:
         """Record what has arrived, waiting for the first so long; return it."""
-        arrivals = self._arrivals(time.monotonic() + timeout_s)
-        names = [name for name in arrivals if name in self._outstanding]
+        with self._taking:
+            arrivals = self._arrivals(time.monotonic() + timeout_s)
+            runs = self._record([name for name in arrivals if name in self._outstanding])
+            if not self._outstanding:
+                self._attachments.clear()
+            return runs
+
+    def ingest(self) -> None:
+        """Record outcomes that have arrived, if nobody else does; leave what needs an answer."""
+        if self._arrived.empty() or not self._taking.acquire(blocking=False):
+            return
+        try:
+            names = self._arrivals(0.0)
+            outcomes = [name for name in names if self._is_outcome(name)]
+            for name in names:
+                if name not in outcomes:
+                    self._arrived.put(name)
+            self._record(outcomes)
+        finally:
+            self._taking.release()
+
+    def _record(self, names: list[str]) -> Runs:
+        """Record what these chunks gave; if that fails, they can be taken again."""
         runs: Runs = []
         try:
             for name in names:
@@ -220,14 +259,11 @@ class ChunkedLab(Lab):
             record(self.notebook(), runs)
             self._recorded_at = time.monotonic()
         except BaseException:
-            # a full disk, or Ctrl-C: what has arrived can be taken again
             for name in names:
                 self._arrived.put(name)
             raise
         for name in names:
             self._forget(*self._outstanding.pop(name))
-        if not self._outstanding:
-            self._attachments.clear()
         return runs
 
     def _arrivals(self, deadline: float) -> list[str]:
@@ -247,7 +283,10 @@ class ChunkedLab(Lab):
     def _is_outcome(self, name: str) -> bool:
         """Test whether what has arrived can wait: nothing has to be done but to record it."""
         _, future = self._outstanding.get(name, (None, None))
-        return future is not None and _exception(future) is None and future.result() != ARRIVED
+        if future is None or _exception(future) is not None or future.result() == ARRIVED:
+            return False
+        answer: Answer = pickle.loads(future.result())
+        return answer.stop is None
 
     def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
         """Return the runs that a chunk gave; send again what it could not run."""
@@ -257,7 +296,11 @@ class ChunkedLab(Lab):
         if e is None:
             answer: Answer = pickle.loads(future.result())
             self._leave_spools |= answer.spooled is not None
-            return list(read_records(answer.records or _spooled(chunk, answer)))
+            runs = list(read_records(answer.records or _spooled(chunk, answer)))
+            # a spool that a disk has lost is as good as none
+            is_cut_off = answer.stop is None and len(runs) < len(chunk.points)
+            stop = Stop("interrupted", "its spool is damaged", None) if is_cut_off else answer.stop
+            return runs if stop is None else self._after_stop(chunk, stop, runs)
         if isinstance(e, CancelledError):
             return []
         missing = _missing(e)
@@ -265,6 +308,9 @@ class ChunkedLab(Lab):
             return self._after_missing(chunk, missing)
         if self._is_engine_loss(e):
             return self._after_loss(chunk, e)
+        if _is_interrupt(e):
+            # the engine had not begun with it, or was about to answer
+            return self._after_stop(chunk, Stop("interrupted", str(e), None), [])
         # the engine answered that it could not even load the experiment
         reason = ExperimentError(f"the engine could not run this chunk: {e}")
         return [_given_up(chunk, i, reason) for i in range(len(chunk.points))]
@@ -310,13 +356,30 @@ class ChunkedLab(Lab):
         self._outstanding.clear()
         self._attachments.clear()
         for chunk in given_up:
-            path = spool_of(chunk)
-            if path is not None:
-                record(self.notebook(), list(read_records(spool.read(path))))
+            self._save(chunk)
         jobs = [chunk.job(i) for chunk in given_up for i in range(len(chunk.points))]
         self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
 
-    # ---------- lost engines ----------
+    def _save(self, chunk: Chunk) -> None:
+        """Record what is in the spool of a chunk from which no answer will come."""
+        path = spool_of(chunk)
+        if path is not None:
+            record(self.notebook(), list(read_records(spool.read(path))))
+
+    # ---------- points that are stopped, and lost engines ----------
+
+    def _after_stop(self, chunk: Chunk, stop: Stop, runs: Runs) -> Runs:
+        """Go on after an engine has stopped in a chunk; return what it had finished, and failed."""
+        if stop.why == "interrupted":
+            # what was cancelled is pending no more
+            self._send_pending(chunk.part(len(runs), len(chunk.points), chunk.attempt))
+            return runs
+        culprit = stop.point if stop.point is not None and stop.point >= len(runs) else None
+        if stop.why == "timeout" and culprit is not None:
+            over = PointTimeoutError(f"stopped after {stop.how}, its time limit")
+            return self._go_on(chunk, culprit, [*runs, _given_up(chunk, culprit, over)])
+        logger.warning("a point's process %s", stop.how)
+        return self._after_death(chunk, culprit, runs, stop.how)
 
     def _after_loss(self, chunk: Chunk, e: BaseException) -> Runs:
         """Save what an engine had finished before it ended, and send the rest again.
@@ -328,29 +391,48 @@ class ChunkedLab(Lab):
         runs = list(read_records(spool.read(path))) if path else []
         finished, count = len(runs), len(chunk.points)
         logger.warning("an engine ended with %d of %d points to go: %s", count - finished, count, e)
-        culprit = self._culprit(chunk, path, finished)
+        return self._after_death(chunk, self._culprit(chunk, path, finished), runs, "died")
+
+    def _after_death(self, chunk: Chunk, culprit: int | None, runs: Runs, how: str) -> Runs:
+        """Try the point again that ran, or give it up; the others have done nothing."""
         if culprit is None:
-            again = (
-                [chunk.part(finished, count, chunk.attempt)]
-                if self._leave_spools
-                else chunk.singles(finished)
-            )
+            rest = chunk.part(len(runs), len(chunk.points), chunk.attempt)
+            for piece in [rest] if self._leave_spools else rest.singles(0):
+                self._send_if_any(piece)
+            return runs
+        if chunk.attempt > self.retries:
+            runs.append(_given_up(chunk, culprit, _loss(chunk.attempt, how)))
         else:
-            again = [chunk.part(finished, culprit), chunk.part(culprit + 1, count)]
-            if chunk.attempt > self.retries:
-                runs.append(_given_up(chunk, culprit, _loss(chunk.attempt, e)))
-            else:
-                again.append(chunk.part(culprit, culprit + 1, chunk.attempt + 1))
-        for piece in again:
-            if piece.points and not self._is_draining:
-                self._send(piece)
+            self._send_if_any(chunk.part(culprit, culprit + 1, chunk.attempt + 1))
+        return self._go_on(chunk, culprit, runs)
+
+    def _go_on(self, chunk: Chunk, culprit: int, runs: Runs) -> Runs:
+        """Send what lies before and behind a point again; return the runs."""
+        finished = sum(1 for job, _ in runs if job != chunk.job(culprit))
+        self._send_if_any(chunk.part(finished, culprit))
+        self._send_if_any(chunk.part(culprit + 1, len(chunk.points)))
         return runs
+
+    def _send_if_any(self, chunk: Chunk) -> None:
+        if chunk.points and not self._is_draining:
+            self._send(chunk)
+
+    def _send_pending(self, chunk: Chunk) -> None:
+        """Send those points again that the notebook still waits for."""
+        pending = self.notebook().stillPending([chunk.job(i) for i in range(len(chunk.points))])
+        marks = [chunk.job(i) in pending for i in range(len(chunk.points))]
+        position = 0
+        for is_pending, group in itertools.groupby(marks):
+            stop = position + sum(1 for _ in group)
+            if is_pending:
+                self._send_again(chunk.part(position, stop, chunk.attempt))
+            position = stop
 
     def _culprit(self, chunk: Chunk, path: Path | None, finished: int) -> int | None:
         """Return the index of the point that was running; None when none was, or nobody knows."""
         if path is not None:
-            running = spool.running_point(path)
-            return running if running is not None and running >= finished else None
+            running = spool.running(path)
+            return running.point if running is not None and running.point >= finished else None
         # no spool: the chunk had not begun, unless engines here leave none
         return 0 if len(chunk.points) == 1 and not self._leave_spools else None
 
@@ -401,6 +483,11 @@ def _missing(e: BaseException) -> MissingAttachmentError | None:
     return missing
 
 
+def _is_interrupt(e: BaseException) -> bool:
+    """Test whether an engine says that it was interrupted."""
+    return getattr(e, "ename", type(e).__name__) == "KeyboardInterrupt"
+
+
 def spool_of(chunk: Chunk) -> Path | None:
     """Return the spool of a chunk, if its engine shares a file system with the lab."""
     return spool.find(Path(chunk.probe).parent, chunk.name) if chunk.probe else None
@@ -412,8 +499,8 @@ def _spooled(chunk: Chunk, answer: Answer) -> list[bytes]:
     return list(spool.read(path)) if path is not None and answer.spooled else []
 
 
-def _loss(attempts: int, e: BaseException) -> EngineLostError:
-    return EngineLostError(f"the engine died while it ran this point, {attempts} attempts: {e}")
+def _loss(attempts: int, how: str) -> EngineLostError:
+    return EngineLostError(f"engine {how}, {attempts} attempt{'s' if attempts > 1 else ''}")
 
 
 def _given_up(chunk: Chunk, index: int, reason: Exception) -> tuple[str, Run]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["MAX_CHUNKS", "PROBE_S", "TARGET_S", "cut", "probe_sizes"]
+__all__ = ["MAX_CHUNKS", "PROBE_S", "TARGET_S", "cut", "fixed", "probe_sizes"]
 
 #: Work that a chunk holds at most, in seconds.
 TARGET_S = 1.0
@@ -36,6 +36,18 @@ def probe_sizes() -> Iterator[int]:
 def is_telling(seconds: float) -> bool:
     """Test whether a probe of this duration tells the cost of a point."""
     return seconds >= _TELLING_S
+
+
+def fixed(points: int, size: int) -> Iterator[int]:
+    """Yield the sizes of chunks that a user has fixed.
+
+    Examples
+    --------
+    >>> list(fixed(10, 4))
+    [4, 4, 2]
+    """
+    for start in range(0, points, size):
+        yield min(size, points - start)
 
 
 def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import hashlib
+import logging
 import os
+import signal
 import weakref
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import epyc
 
 from labkit.attachment import Attachment
-from labkit.engine.worker import Chunk, load_experiment, run_chunk
+from labkit.engine.hand import ask, run_chunk
+from labkit.engine.messages import Chunk
 from labkit.errors import (
     ClusterError,
     ClusterStartError,
@@ -21,8 +25,10 @@ from labkit.errors import (
     MissingAttachmentError,
     ParameterError,
 )
+from labkit.labs.background import Background
 from labkit.labs.chunkedlab import ChunkedLab, Runs
 from labkit.labs.delivery import Courier
+from labkit.labs.hub import Hub
 from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.progress import shell
 from labkit.labs.sweep import Group, Sweep
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
     from labkit.notebook import LabNotebook
 
 __all__ = ["ClusterLab"]
+
+logger = logging.getLogger(__name__)
 
 #: How long idle engines may take to load an experiment, before it is sent to work unchecked.
 _CHECK_S = 30.0
@@ -112,10 +120,15 @@ timeout, cluster_id
         self._own: LocalCluster | None = None
         self._client: ipyparallel.Client | None = None
         self._courier: Courier | None = None
+        self._hub: Hub | None = None
+        self._background: Background | None = None
+        self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
         self._cluster = ""
         self._leftovers: Leftovers | None = None
         self._loadable: set[tuple[bytes, str]] = set()
         self._noted: set[str] = set()
+        self._answered: list[str] = []
+        self._known_at_hub: list[Any] = []
         self._arguments = {
             "url_file": url_file,
             "profile": profile,
@@ -140,24 +153,42 @@ timeout, cluster_id
         if self._client is not None:
             return
         if self._engines_wanted is not None:
-            self._start_own(self._engines_wanted)
+            self._connect_to_own(self._engines_wanted)
         else:
             self._client = self._connect_elsewhere()
             self._cluster = _name_of(self._client)
         # not self: what may be called must not keep the lab alive
         arrived = self._arrived
-        self._courier = Courier(self._client, lambda: arrived.put(""), self._own is not None)
+        self._hub = hub = Hub(self._client, self._where())
+        self._courier = Courier(self._client, hub, lambda: arrived.put(""), self._own is not None)
         self.activate()
+        self._go_on_after_reconnection()
+        if self._background is None and self.notebook().isConcurrent():
+            self._background = Background(self)
+            # before the notebook is closed at the end of the interpreter
+            atexit.register(self._background.end)
 
-    def _start_own(self, engines: int) -> None:
+    def _go_on_after_reconnection(self) -> None:
+        """Save what engines had finished before the connection was lost, and send the rest."""
+        outstanding = list(self._outstanding.values())
+        lost = [chunk for chunk, future in outstanding if not future.done()]
+        for chunk in lost:
+            del self._outstanding[chunk.name]
+            self._save(chunk)
+            self._send_pending(chunk)
+        self.notebook().dropChunks([chunk.name for chunk in lost])
+
+    def _connect_to_own(self, engines: int) -> None:
         from labkit.cluster.local import LocalCluster
 
-        self._own = LocalCluster(engines)
+        self._own = self._own or LocalCluster(engines)
         self._client = self._own.connect()
-        self._cluster = OWN + _name_of(self._client)
         self._leave_spools = True
+        ALIVE.discard(self._cluster)
+        self._cluster = OWN + _name_of(self._client)
         ALIVE.add(self._cluster)
         # a lab that nobody holds any more, as when its cell runs again, ends its cluster
+        self._end_own.detach()
         self._end_own = weakref.finalize(self, _end, self._own, self._client)
 
     def _connect_elsewhere(self) -> ipyparallel.Client:
@@ -169,16 +200,18 @@ timeout, cluster_id
         try:
             return ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
         except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
-            where = (
-                url_file
-                or f"profile {arguments['profile'] or arguments['profile_dir'] or 'default'}"
-            )
             start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
             raise ClusterStartError(
-                f"no cluster answers at {where}: {str(e).splitlines()[0].rstrip('.')}. "
+                f"no cluster answers at {self._where()}: {str(e).splitlines()[0].rstrip('.')}. "
                 f"Start one by: ipcluster start{start}; "
                 "or let the lab start one on this machine: ClusterLab(n=4)"
             ) from e
+
+    def _where(self) -> str:
+        """Name the cluster in a message."""
+        arguments = self._arguments
+        profile = arguments["profile"] or arguments["profile_dir"] or "default"
+        return str(arguments["url_file"] or f"profile {profile}")
 
     def activate(self) -> None:
         """Let the magics of a notebook (``%px``) use this lab's cluster.
@@ -203,18 +236,16 @@ timeout, cluster_id
         What an own cluster has not finished is missing then; what another cluster has
         not finished stays pending, and the next lab takes it.
         """
+        self._end_background()
         if self._client is not None:
             ALIVE.discard(self._cluster)
-            self._client.close()
-            self._client = self._courier = None
+            self._disconnect()
         if self._own is not None:
             self._end_own()
             self._own = None
             self.abandon()
         self._outstanding.clear()
         self._attachments.clear()
-        self._noted.clear()
-        self._leftovers = None
         super().close()
 
     def recreate(self) -> tuple[str, dict[str, Any]]:
@@ -230,14 +261,39 @@ timeout, cluster_id
         ClusterError
             When the lab's own cluster has ended: its hub would never answer.
         """
-        self.open()
-        assert self._client is not None
         if self._own is not None and not self._own.is_alive():
             raise ClusterError(
                 "the lab's own cluster has ended: close the lab, "
                 "and run what is missing with a new one"
             )
+        if self._own is not None and self._client is not None and self._own.is_another():
+            logger.warning("the controller of the lab's own cluster has died: there is a new one")
+            self._disconnect()
+        if self._hub is not None and self._hub.is_lost:
+            self._disconnect()
+        self.open()
+        assert self._client is not None
         return self._client
+
+    def _end_background(self) -> None:
+        if self._background is not None:
+            self._background.end()
+            atexit.unregister(self._background.end)
+            self._background = None
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self._client = self._courier = self._hub = None
+        self._leftovers = None
+        self._loadable.clear()
+        self._noted.clear()
+
+    def _asked(self) -> Hub:
+        """Return the hub of the connection."""
+        self._connected()
+        assert self._hub is not None
+        return self._hub
 
     def numberOfEngines(self) -> int:
         """Return the number of engines that are there now."""
@@ -271,9 +327,9 @@ timeout, cluster_id
     def _supply(self, attachments: list[Attachment]) -> None:
         """Bring attachments where engines are idle; others say what they miss when they need it."""
         if attachments:
-            client = self._connected()
+            hub = self._asked()
             assert self._courier is not None
-            self._courier.supply(attachments, _idle(client), lambda: self._is_draining)
+            self._courier.supply(attachments, hub.idle(), lambda: self._is_draining)
 
     def _bring(self, missing: MissingAttachmentError, attachment: Attachment) -> Future[bytes]:
         self._connected()
@@ -292,11 +348,11 @@ timeout, cluster_id
             raise ClusterError(
                 "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
             )
-        if experiment in self._loadable or _idle(client) != client.ids:
+        if experiment in self._loadable or self._asked().idle() != client.ids:
             return
-        result = client[:].apply_async(_why_not_loadable, *experiment)
+        result = client[:].apply_async(ask, "why_not_loadable", *experiment)
         try:
-            problems = [p for p in result.get(timeout=_CHECK_S) if p]
+            problems = [p.decode() for p in result.get(timeout=_CHECK_S) if p]
         except ipyparallel.error.TimeoutError:
             return
         except ipyparallel.error.RemoteError as remote:
@@ -311,7 +367,7 @@ timeout, cluster_id
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         result: Future[bytes] = (
-            self._connected().load_balanced_view().apply_async(run_chunk, message)
+            self._connected().load_balanced_view().apply_async(run_chunk, chunk.order, message)
         )
         return result
 
@@ -320,7 +376,7 @@ timeout, cluster_id
         fresh: list[tuple[Chunk, Any]]
         fresh = [
             (chunk, future)
-            for name, (chunk, future) in self._outstanding.items()
+            for name, (chunk, future) in list(self._outstanding.items())
             if name not in self._noted and _is_message(future)
         ]
         self.notebook().recordChunks(
@@ -340,6 +396,66 @@ timeout, cluster_id
             if not _is_message(future):
                 future.cancel()
 
+    # ---------- cancelling ----------
+
+    def cancel(self, tag: str | None = None, params: Mapping[str, Any] | None = None) -> int:
+        """Give up what is pending: what waits never begins, what runs is stopped.
+
+        The points are recorded as failed, by ``CancelledException``; with
+        ``runExperiment(e, only="failed")`` they run after all. Other points that a stopped
+        engine still had to run go elsewhere.
+
+        Parameters
+        ----------
+        tag : str, optional
+            The result set; by default all of them.
+        params : mapping, optional
+            Only points with these parameters; several values mean any of them.
+
+        Returns
+        -------
+        int
+            How many points that were.
+
+        Raises
+        ------
+        UnknownResultSetError
+            When there is no such result set.
+        """
+        notebook = self.notebook()
+        self.updateResults()
+        cancelled: set[str] = set()
+        for each in notebook.resultSets() if tag is None else [tag]:
+            rs = notebook.resultSet(each)
+            jobs = rs.pendingResults() if params is None else rs.pendingResultsFor(params)
+            rs.cancelPendingResults(jobs)
+            cancelled.update(jobs)
+        self._stop_cancelled(cancelled)
+        return len(cancelled)
+
+    def _stop_cancelled(self, jobs: set[str]) -> None:
+        concerned: list[Any] = [
+            future
+            for chunk, future in list(self._outstanding.values())
+            if not jobs.isdisjoint(chunk.job(i) for i in range(len(chunk.points)))
+        ]
+        messages = {future.msg_ids[0] for future in concerned if _is_message(future)}
+        inherited = self._left_behind().carrying_only(jobs)
+        if not concerned and not inherited:
+            return
+        client = self._connected()
+        self._withdraw(concerned)
+        if inherited:
+            client.abort(inherited, block=False)
+            messages.update(inherited)
+        status = self._asked().status(verbose=True)
+        busy = [
+            n for n in client.ids if n in status and not messages.isdisjoint(status[n]["tasks"])
+        ]
+        if busy:
+            # an engine that has begun with something else meanwhile is asked to do it again
+            client.send_signal(signal.SIGINT, targets=busy, block=False)
+
     def _is_engine_loss(self, e: BaseException) -> bool:
         # ipyparallel's controller answers for the engine, with the name of its own exception
         return getattr(e, "ename", type(e).__name__) == "EngineError"
@@ -349,35 +465,52 @@ timeout, cluster_id
     def _take(self, timeout_s: float) -> Runs:
         if self._courier is not None:
             self._courier.advance()
-        return super()._take(timeout_s)
+        runs = super()._take(timeout_s)
+        if runs:
+            self._asked().note_arrival()
+        # those that were sent again are carried by other messages
+        self.notebook().dropChunks(self._answered)
+        self._answered.clear()
+        self._purge()
+        return runs
+
+    def _purge(self) -> None:
+        """Have the hub forget what is recorded."""
+        if not self._known_at_hub:
+            return
+        try:
+            self._asked().purge(self._known_at_hub)
+        except ClusterError:
+            # it has died, which no longer matters when everything has arrived
+            if self._outstanding:
+                raise
+        self._known_at_hub.clear()
 
     def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
         import ipyparallel
 
         if future.cancelled() or isinstance(future.exception(), ipyparallel.error.TaskAborted):
-            # drain has withdrawn it: its points are missing again
-            self._give_back(chunk)
+            # withdrawn: what was cancelled is pending no more
+            self._send_pending(chunk)
             return []
         return super()._runs_of(chunk, future)
 
     def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
         super()._forget(chunk, future)
-        self._noted.discard(chunk.name)
+        if chunk.name in self._noted:
+            self._noted.remove(chunk.name)
+            self._answered.append(chunk.name)
         if not _is_message(future):
             return
-        client = self._connected()
-        client.purge_local_results(future)
+        self._connected().purge_local_results(future)
         if self._own is None:
-            import ipyparallel
-
-            # the hub never learns that a task was aborted, and will not forget it
-            with contextlib.suppress(ipyparallel.error.RemoteError):
-                client.purge_hub_results(future)
+            self._known_at_hub.append(future)
 
     def _look_around(self) -> int:
-        client = self._connected()
+        hub = self._asked()
+        hub.feel_pulse()
         self._note_chunks()
-        return self._left_behind().collect(client)
+        return self._left_behind().collect(hub)
 
     def _left_behind(self) -> Leftovers:
         """Return what an earlier lab has left pending on this cluster."""
@@ -408,7 +541,7 @@ timeout, cluster_id
         if self._client is None and self._engines_wanted is not None:
             # a cluster that would be started for this knows of nothing
             return 0
-        left_behind = self._left_behind().collect(self._connected())
+        left_behind = self._left_behind().collect(self._asked())
         return left_behind + len(self._take(0.0))
 
     def wait(self, timeout: float = -1) -> bool:
@@ -454,30 +587,15 @@ def _name_of(client: ipyparallel.Client) -> str:
     return hashlib.blake2b(key, digest_size=8).hexdigest()
 
 
+def _nothing() -> None:
+    pass
+
+
 def _end(own: LocalCluster, client: ipyparallel.Client) -> None:
     client.close()
     own.stop()
 
 
-def _why_not_loadable(experiment: bytes, code: str) -> str:
-    """Return why an engine cannot load an experiment; empty when it can."""
-    import platform
-
-    try:
-        load_experiment(experiment, code)
-    except MissingAttachmentError:
-        return ""  # it will be there before a point runs
-    except Exception as e:
-        return f"on {platform.node()}: {type(e).__name__}: {e}"
-    return ""
-
-
 def _is_message(future: Future[bytes]) -> bool:
     """Test whether a chunk was sent; else it waits for an attachment."""
     return hasattr(future, "msg_ids")
-
-
-def _idle(client: ipyparallel.Client) -> list[int]:
-    """Return the engines that have nothing to do."""
-    status = client.queue_status()
-    return [n for n in client.ids if n in status and not status[n]["queue"] + status[n]["tasks"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 from collections import Counter
@@ -17,6 +16,8 @@ from labkit.errors import AttachmentStoreError
 
 if TYPE_CHECKING:
     import ipyparallel
+
+    from labkit.labs.hub import Hub
 
 __all__ = ["ARRIVED", "Courier", "arrived"]
 
@@ -54,6 +55,8 @@ class Courier:
     ----------
     client : ipyparallel.Client
         The cluster.
+    hub : Hub
+        Its hub.
     wake : callable
         Called, on any thread, when an engine has answered.
     is_own : bool
@@ -62,9 +65,13 @@ class Courier:
     """
 
     def __init__(
-        self, client: ipyparallel.Client, wake: Callable[[], None], is_own: bool = False
+        self,
+        client: ipyparallel.Client,
+        hub: Hub,
+        wake: Callable[[], None],
+        is_own: bool = False,
     ) -> None:
-        self._client, self._wake = client, wake
+        self._client, self._hub, self._wake = client, hub, wake
         self._is_own = self._shares_store = is_own
         self._deliveries: dict[tuple[str, str], _Delivery] = {}
         self._times: Counter[tuple[int, str]] = Counter()
@@ -200,10 +207,7 @@ class Courier:
             return
         self._client.purge_local_results(answered)
         if not self._is_own:
-            import ipyparallel
-
-            with contextlib.suppress(ipyparallel.error.RemoteError):
-                self._client.purge_hub_results(answered)
+            self._hub.purge(answered)
         self._answered = self._answered[len(answered) :]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from labkit.designs import Design
     from labkit.notebook import ResultSet
 
-__all__ = ["Lab"]
+__all__ = ["Lab", "checked_chunk"]
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,14 @@ class Lab(epyc.Lab):
 
     # ---------- running ----------
 
-    def runExperiment(self, e: epyc.Experiment, only: str = "all") -> None:
+    def runExperiment(
+        self,
+        e: epyc.Experiment,
+        only: str = "all",
+        *,
+        timeout: float | None = None,
+        chunk: int | None = None,
+    ) -> None:
         """Run an experiment at the points of its space.
 
         Parameters
@@ -170,14 +177,21 @@ class Lab(epyc.Lab):
         only : {"all", "missing", "failed"}
             Which points: all; those without a successful outcome in the current result
             set; or those whose outcomes have all failed.
+        timeout : float, optional
+            How long a point may run, in seconds: then it is stopped, also inside C code, and
+            recorded as failed. A lab that runs points in this process cannot do that.
+        chunk : int, optional
+            How many points an engine is given at a time. By default, labs learn what a point
+            costs. Nothing changes where points run in this process.
 
         Raises
         ------
         ParameterError, DesignException, ExperimentError
-            When the space or the experiment cannot be used.
+            When the space, the experiment or an option cannot be used.
         NotebookInUseError, LabNotebookLockedException, ResultSetLockedException
             When outcomes could not be written. All these come before any work starts.
         """
+        timeout_s, chunk = self._limits(timeout, chunk)
         self.notebook().assertWritable()
         self._is_draining = False
         if only != "all":
@@ -187,7 +201,23 @@ class Lab(epyc.Lab):
             if only == "all":
                 logger.warning("%s has no parameters, and so no points", type(e).__qualname__)
             return
+        sweep.timeout_s, sweep.chunk = timeout_s, chunk
         self._run(sweep)
+
+    def _limits(self, timeout: float | None, chunk: int | None) -> tuple[float | None, int | None]:
+        """Return the options of a run.
+
+        Raises
+        ------
+        ParameterError
+            When they cannot be used here.
+        """
+        if timeout is not None:
+            raise ParameterError(
+                f"timeout={timeout!r}: {type(self).__name__} runs points in this process, and "
+                "cannot stop one; ParallelLab and ClusterLab can"
+            )
+        return None, checked_chunk(chunk)
 
     def _plan(self, e: Any, only: str) -> Sweep:
         if not isinstance(e, epyc.Experiment):
@@ -270,6 +300,13 @@ class Lab(epyc.Lab):
     def abandon(self) -> None:
         """Let go of all that is under way. In this process, nothing is."""
 
+    def cancel(self, tag: str | None = None, params: Mapping[str, Any] | None = None) -> int:
+        """Give up what is pending. Here nothing is: ``runExperiment`` returns when all is done.
+
+        See :meth:`labkit.ClusterLab.cancel`.
+        """
+        return 0
+
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending.
 
@@ -326,6 +363,19 @@ class Lab(epyc.Lab):
             self.notebook().resultSet(tag).finish()
             self.notebook().commit()
         return bool(created)
+
+
+def checked_chunk(chunk: Any) -> int | None:
+    """Return a number of points.
+
+    Raises
+    ------
+    ParameterError
+        When it is none.
+    """
+    if chunk is None or (isinstance(chunk, int) and not isinstance(chunk, bool) and chunk > 0):
+        return chunk
+    raise ParameterError(f"chunk={chunk!r} is no number of points: 1 or more, or None")
 
 
 def _note_declarations(e: epyc.Experiment, rs: Any) -> None:

@@ -6,17 +6,18 @@ import logging
 import pickle
 import shutil
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.engine import spool
-from labkit.engine.worker import Answer, read_records
+from labkit.engine.messages import Answer, read_records
 from labkit.labs.recording import record
 from labkit.notebook import LabNotebook
 from labkit.notebook.labnotebook import SentChunk
 
 if TYPE_CHECKING:
-    import ipyparallel
+    from labkit.labs.hub import Hub
 
 __all__ = ["ALIVE", "OWN", "Leftovers"]
 
@@ -73,6 +74,10 @@ class Leftovers:
         if elsewhere:
             logger.warning("%d points are pending on another cluster", elsewhere)
 
+    def carrying_only(self, jobs: AbstractSet[str]) -> list[str]:
+        """Return the messages that carry no other jobs than these."""
+        return [m for m, chunk in self._chunks.items() if jobs >= set(chunk.jobs())]
+
     def tidy(self) -> None:
         """Remove the spools, if nothing is pending that may still come into them."""
         folder = self._notebook.spoolFolder()
@@ -100,40 +105,36 @@ class Leftovers:
             )
             self._notebook.dropPendingResults(lost)
 
-    def collect(self, client: ipyparallel.Client) -> int:
+    def collect(self, hub: Hub) -> int:
         """Record what the hub has by now, without waiting; return how many results that were."""
         if not self._chunks:
             return 0
-        known = {
-            entry["msg_id"]: entry["completed"] is not None
-            for entry in client.db_query(
-                {"msg_id": {"$in": list(self._chunks)}}, keys=["msg_id", "completed"]
-            )
-        }
+        known = hub.completed(list(self._chunks))
         found = 0
         for message, chunk in list(self._chunks.items()):
             if message not in known:
                 self._drop(chunk.jobs(), "is not known to the cluster")
             elif known[message]:
-                found += self._fetch(client, chunk)
+                found += self._fetch(hub, chunk)
             else:
                 continue
             del self._chunks[message]
         return found
 
-    def _fetch(self, client: ipyparallel.Client, chunk: SentChunk) -> int:
+    def _fetch(self, hub: Hub, chunk: SentChunk) -> int:
         import ipyparallel
 
-        result = client.get_result(chunk.message, block=False, owner=False)
         try:
-            answer: Answer = pickle.loads(result.get())
+            answer: Answer = pickle.loads(hub.result(chunk.message))
         except (ipyparallel.error.IPythonError, KeyError) as e:
             # for a task that was aborted, ipyparallel itself raises KeyError('ename')
             self._collect_spools()
             self._drop(chunk.jobs(), f"failed: {e}")
             return 0
         found = self._record(answer.records or self._spooled(chunk))
-        client.purge_hub_results(chunk.message)
+        if answer.stop is not None:
+            self._drop(chunk.jobs(), f"was stopped: {answer.stop.how}")
+        hub.purge(chunk.message)
         return found
 
     def _spooled(self, chunk: SentChunk) -> list[bytes]:

@@ -15,8 +15,9 @@ import epyc
 
 from labkit.attachment import Attachment
 from labkit.cache import CACHE
+from labkit.engine.hand import run_chunk
+from labkit.engine.messages import Chunk, new_name
 from labkit.engine.store import Store
-from labkit.engine.worker import Chunk, new_name, run_chunk
 from labkit.errors import AttachmentStoreError, MissingAttachmentError, ParameterError
 from labkit.labs.chunkedlab import ChunkedLab
 from labkit.labs.delivery import arrived
@@ -86,7 +87,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
             # processes that another lab has started may know another one
             initargs=(os.environ.get(CACHE),),
         )
-        future: Future[bytes] = executor.submit(run_chunk, message)
+        future: Future[bytes] = executor.submit(run_chunk, chunk.order, message)
         return future
 
     def _withdraw(self, futures: list[Future[bytes]]) -> None:

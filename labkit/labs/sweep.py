@@ -58,6 +58,10 @@ class Sweep:
     """Unique; part of each job's identifier."""
     groups: list[Group]
     """The points by experiment, also of one that none is chosen of: nearly always there is one."""
+    timeout_s: float | None = None
+    """How long a point may run."""
+    chunk: int | None = None
+    """How many points travel in a message; None to learn it."""
 
     def __len__(self) -> int:
         return sum(len(g.points) for g in self.groups)

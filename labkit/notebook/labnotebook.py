@@ -366,6 +366,17 @@ class LabNotebook(epyc.LabNotebook):
         for chunk in chunks:
             self._current.setAttribute(self._CHUNK + chunk.name, json.dumps(chunk))
 
+    def isConcurrent(self) -> bool:
+        """Test whether several threads may write this notebook at a time."""
+        return False
+
+    def dropChunks(self, names: Sequence[str]) -> None:
+        """Forget messages that will never be answered; what they carried was sent again."""
+        for rs in map(self.resultSet, self.resultSets() if names else []):
+            for name in names:
+                if self._CHUNK + name in rs:
+                    del rs[self._CHUNK + name]
+
     def outstandingChunks(self) -> list[SentChunk]:
         """Return the chunks of which something is pending, and forget the others."""
         pending = self.allPendingResults()

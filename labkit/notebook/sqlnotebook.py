@@ -294,6 +294,18 @@ class SQLiteLabNotebook(LabNotebook):
             with self._database.write() as c:
                 c.execute(sa.insert(schema.chunks), [chunk._asdict() for chunk in chunks])
 
+    def isConcurrent(self) -> bool:
+        """Return True: each transaction has a connection of its own."""
+        return True
+
+    def dropChunks(self, names: Sequence[str]) -> None:
+        """Forget messages that will never be answered; what they carried was sent again."""
+        if names:
+            with self._database.write() as c:
+                for start in range(0, len(names), 10_000):
+                    some = schema.chunks.c.name.in_(names[start : start + 10_000])
+                    c.execute(sa.delete(schema.chunks).where(some))
+
     def outstandingChunks(self) -> list[SentChunk]:
         """Return the chunks of which something is pending, and forget the others."""
         t, p = schema.chunks.c, schema.pending.c

@@ -51,7 +51,7 @@ def test_something_else_has_no_records(tmp_path):
     path = tmp_path / "other.spool"
     path.write_bytes(b"hello")
     assert list(spool.read(path)) == []
-    assert spool.running_point(path) is None
+    assert spool.running(path) is None
 
 
 def test_after_a_kill_records_and_the_running_point_are_there(tmp_path):
@@ -65,7 +65,7 @@ def test_after_a_kill_records_and_the_running_point_are_there(tmp_path):
     path = spool.find(tmp_path, "c")
     assert path.name == "c.spool.running"
     assert list(spool.read(path)) == [b"done"]
-    assert spool.running_point(path) == 1
+    assert spool.running(path).point == 1
 
 
 def test_a_spool_that_is_completed_meanwhile_is_read(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 import labkit
 from labkit.engine import spool, worker
-from labkit.engine.worker import Answer, Chunk, read_records, run_chunk
+from labkit.engine.hand import run_chunk
+from labkit.engine.messages import Answer, Chunk, read_records
 
 from ..labs.experiments import Arrays, Square
 
@@ -17,7 +18,7 @@ def chunk_of(e, points, **more):
 
 
 def answer_to(chunk):
-    answer = pickle.loads(run_chunk(pickle.dumps(chunk)))
+    answer = pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
     assert isinstance(answer, Answer)
     return answer
 

@@ -4,8 +4,9 @@ import pytest
 
 import labkit
 from labkit import point
+from labkit.engine.hand import run_chunk
+from labkit.engine.messages import Chunk
 from labkit.engine.spool import Spool
-from labkit.engine.worker import Chunk, run_chunk
 from labkit.experiment import identity
 from labkit.labs.leftovers import ALIVE, OWN, Leftovers
 from labkit.labs.sweep import pickled
@@ -23,26 +24,15 @@ class Hub:
         self.answers = answers
         self.purged = []
 
-    def db_query(self, query, keys):
-        asked = query["msg_id"]["$in"]
-        return [
-            {"msg_id": m, "completed": None if self.answers[m] is None else "now"}
-            for m in asked
-            if m in self.answers
-        ]
+    def completed(self, messages):
+        return {m: self.answers[m] is not None for m in messages if m in self.answers}
 
-    def get_result(self, message, block, owner):
-        answer = self.answers[message]
+    def result(self, message):
+        if isinstance(self.answers[message], Exception):
+            raise self.answers[message]
+        return self.answers[message]
 
-        class Result:
-            def get(self):
-                if isinstance(answer, Exception):
-                    raise answer
-                return answer
-
-        return Result()
-
-    def purge_hub_results(self, message):
+    def purge(self, message):
         self.purged.append(message)
 
 
@@ -65,7 +55,7 @@ def answer(first):
     import pickle
 
     chunk = Chunk("x", "sweep", first, pickled(Square()), {}, POINTS[first : first + 2])
-    return run_chunk(pickle.dumps(chunk))
+    return run_chunk(chunk.order, pickle.dumps(chunk))
 
 
 def test_what_the_hub_has_kept_is_taken(left):

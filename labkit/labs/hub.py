@@ -1,0 +1,141 @@
+"""What a lab asks its controller, which may be there no more.
+
+A controller that was killed refuses nothing: its schedulers live on and hold its ports, and a
+client of ipyparallel waits for an answer for ever. So every question has a limit here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from labkit.errors import ClusterError
+
+if TYPE_CHECKING:
+    import ipyparallel
+
+__all__ = ["SILENCE_S", "Hub"]
+
+T = TypeVar("T")
+
+#: A controller that leaves a question unanswered for so long, in seconds, is taken for dead.
+SILENCE_S = 7.0
+
+#: How often it is asked for a sign of life.
+_PERIOD_S = 2.0
+
+
+class Hub:
+    """The controller's own part, as a client sees it.
+
+    Parameters
+    ----------
+    client : ipyparallel.Client
+        The connection.
+    where : str
+        How messages name the cluster.
+
+    Attributes
+    ----------
+    is_lost : bool
+        It has not answered in time: a new connection is needed.
+    """
+
+    def __init__(self, client: ipyparallel.Client, where: str) -> None:
+        self._client = client
+        self._where = where
+        self._asked_at = 0.0
+        self._sign: Future[Any] | None = None
+        self.is_lost = False
+
+    def status(self, verbose: bool = False) -> dict[int, dict[str, Any]]:
+        """Return for each engine what it has to do.
+
+        Raises
+        ------
+        ClusterError
+            When no answer comes, as from all that follow.
+        """
+        status: dict[int, dict[str, Any]]
+        status = self._ask(lambda: self._client.queue_status(verbose=verbose))
+        return {n: status[n] for n in self._client.ids if n in status}
+
+    def idle(self) -> list[int]:
+        """Return the engines that have nothing to do."""
+        return [n for n, has in self.status().items() if not has["queue"] + has["tasks"]]
+
+    def completed(self, messages: list[str]) -> dict[str, bool]:
+        """Return which of these messages it knows, and whether their answers are there."""
+        query, keys = {"msg_id": {"$in": messages}}, ["msg_id", "completed"]
+        found = self._ask(lambda: self._client.db_query(query, keys=keys))
+        return {entry["msg_id"]: entry["completed"] is not None for entry in found}
+
+    def result(self, message: str) -> bytes:
+        """Return the answer to a message, which is there; or raise what the engine has raised."""
+        client = self._client
+        answer: bytes = self._ask(
+            lambda: client.get_result(message, block=False, owner=False).get()
+        )
+        return answer
+
+    def purge(self, messages: Any) -> None:
+        """Have it forget messages and their answers."""
+        import ipyparallel
+
+        # it never learns that a task was aborted, and will not forget it
+        with contextlib.suppress(ipyparallel.error.RemoteError):
+            self._ask(lambda: self._client.purge_hub_results(messages))
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        answer = _begin(question)
+        try:
+            return answer.result(SILENCE_S)
+        except TimeoutError:
+            if answer.done():
+                raise
+            raise self._lost(SILENCE_S) from None
+
+    def _lost(self, silence_s: float) -> ClusterError:
+        self.is_lost = True
+        return ClusterError(
+            f"the controller of {self._where} has not answered for {silence_s:.0f} s: when the "
+            "cluster is back, call wait(), and the lab goes on; what is pending stays so"
+        )
+
+    def feel_pulse(self) -> None:
+        """Ask for a sign of life from time to time, without waiting for it.
+
+        Raises
+        ------
+        ClusterError
+            When it did not come.
+        """
+        now = time.monotonic()
+        if self._sign is not None and not self._sign.done():
+            if now - self._asked_at > SILENCE_S:
+                raise self._lost(now - self._asked_at)
+        elif now - self._asked_at > _PERIOD_S:
+            self._asked_at = now
+            self._sign = _begin(self._client.queue_status)
+
+    def note_arrival(self) -> None:
+        """Take what has arrived from an engine for a sign of life."""
+        self._asked_at = time.monotonic()
+
+
+def _begin(question: Callable[[], T]) -> Future[T]:
+    """Ask in a thread of its own, which waits for ever if no answer comes."""
+    answer: Future[T] = Future()
+
+    def wait() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as e:
+            answer.set_exception(e)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return answer

@@ -1,0 +1,146 @@
+"""An engine's hand: it runs points, and may end without the engine."""
+
+import ctypes
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import cloudpickle
+import psutil
+import pytest
+
+import labkit
+from labkit.engine.hand import _hand, ask, run_chunk
+from labkit.engine.messages import Chunk, read_records
+from labkit.engine.threads import limited
+from labkit.errors import ExperimentError
+
+
+class Ends(labkit.Experiment):
+    """Ends its process at the second point."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def do(self, params):
+        if params["x"] == 1:
+            if self.how == "segfault":
+                ctypes.string_at(0)
+            elif self.how == "exit":
+                os._exit(3)
+            elif self.how == "memory":
+                os.kill(os.getpid(), signal.SIGKILL)  # as the system does it
+            elif self.how == "late":
+                time.sleep(1.2)
+            elif self.how == "sleep":
+                subprocess.Popen(["sleep", "97531"])
+                ctypes.CDLL(None).sleep(60)
+        if params["x"] == 2 and self.how == "late":
+            time.sleep(60)
+        return {"pid": os.getpid(), "threads": os.environ["NUMBA_NUM_THREADS"]}
+
+
+def answer_to(how, timeout_s=None, probe=None, points=3):
+    chunk = Chunk(
+        "c",
+        "sweep",
+        0,
+        cloudpickle.dumps(Ends(how)),
+        {},
+        [(f"k{x}", {"x": x}) for x in range(points)],
+        timeout_s=timeout_s,
+        probe=probe,
+    )
+    return pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("segfault", "died, signal 11"),
+        ("memory", "died, signal 9"),
+        ("exit", "ended, status 3"),
+    ],
+)
+def test_a_point_that_ends_its_process_is_told_and_what_was_finished_is_kept(how, said):
+    answer = answer_to(how)
+    assert (answer.stop.why, answer.stop.how, answer.stop.point) == ("died", said, 1)
+    assert [job for job, _ in read_records(answer.records)] == []
+    assert answer_to("not").stop is None, "there is a new hand"
+
+
+def test_what_was_finished_a_second_ago_is_in_the_answer():
+    answer = answer_to("late", timeout_s=2.0)
+    assert answer.stop.point == 2
+    assert [job for job, _ in read_records(answer.records)] == ["sweep-0", "sweep-1"]
+
+
+def test_a_point_is_stopped_inside_c_code_with_all_that_it_has_started():
+    started = time.monotonic()
+    answer = answer_to("sleep", timeout_s=1.0)
+    assert time.monotonic() - started < 20
+    assert (answer.stop.why, answer.stop.how, answer.stop.point) == ("timeout", "1 s", 1)
+    children = (p.info["cmdline"] for p in psutil.process_iter(["cmdline"]))
+    assert ["sleep", "97531"] not in children
+
+
+def test_the_spool_that_a_lab_sees_stays(tmp_path):
+    (tmp_path / "probe").touch()
+    answer = answer_to("exit", probe=str(tmp_path / "probe"))
+    assert answer.spooled == "c.spool.running"
+    assert (tmp_path / answer.spooled).exists()
+
+
+def test_points_share_a_hand_with_one_thread():
+    runs = [run for _, run in read_records(answer_to("not").records)]
+    results = [run.outcome["results"] for run in runs]
+    assert {r["threads"] for r in results} == {"1"}
+    (pid,) = {r["pid"] for r in results}
+    assert pid == _hand(os.getpid())._process.pid != os.getpid()
+
+
+def test_threads_are_what_the_engine_has():
+    assert limited({"LABKIT_THREADS": "4"})["OMP_NUM_THREADS"] == "4"
+    assert limited({"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_full_disk_under_the_spool_costs_no_outcome(tmp_path, monkeypatch):
+    from labkit.engine import spool, worker
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    chunk = Chunk("c", "s", 0, cloudpickle.dumps(Ends("not")), {}, [("k", {"x": 0})] * 3)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    monkeypatch.setattr(worker, "FLUSH_S", 0.0)
+    monkeypatch.setattr(spool.Spool, "sync", full)
+    answer = pickle.loads(worker.run(pickle.dumps(chunk), tmp_path, is_shared=True))
+    assert len(list(read_records(answer.records))) == 3
+    assert answer.spooled is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ends_the_hand_while_it_loads_is_said():
+    class Bad(labkit.Experiment):
+        def __reduce__(self):
+            return os._exit, (5,)
+
+    with pytest.raises(ExperimentError, match="ended, status 5"):
+        ask("why_not_loadable", cloudpickle.dumps(Bad()), "")
+
+
+def test_a_hand_ends_with_its_engine():
+    code = (
+        "import os, signal; from labkit.engine.hand import _hand; "
+        "print(_hand(os.getpid())._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], check=False, stdout=-1, text=True)
+    pid = int(process.stdout)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(pid)

@@ -1,0 +1,233 @@
+"""Points that take too long, that are cancelled, and controllers that die."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+import labkit
+from labkit.errors import ClusterError, ParameterError
+
+from .experiments import Kills, Sleeps
+from .test_clusterlab import until
+
+STATUS, EXCEPTION = labkit.Experiment.STATUS, labkit.Experiment.EXCEPTION
+
+
+class SleepsInC(labkit.Experiment):
+    """Holds the interpreter's lock while it does not return."""
+
+    x = labkit.Parameter(range(8))
+
+    def __init__(self, seconds=60.0, at=(3,)):
+        super().__init__()
+        self.seconds, self.at = seconds, at
+
+    def do(self, params):
+        if params["x"] in self.at:
+            ctypes.PyDLL(None).usleep(int(self.seconds * 1e6))
+        return {"pid": os.getpid()}
+
+
+@pytest.fixture(params=["ParallelLab", "ClusterLab"])
+def lab(request, cluster, notebook):
+    if request.param == "ParallelLab":
+        made = labkit.ParallelLab(notebook, cores=2)
+    else:
+        made = labkit.ClusterLab(notebook, url_file=cluster.connection_file)
+    with made:
+        yield made
+
+
+def table(lab):
+    return lab.notebook().dataframe(only_successful=False).set_index("x").sort_index()
+
+
+class TestTimeout:
+    """A point that runs for too long is stopped, and only it."""
+
+    def test_inside_c_code(self, lab):
+        lab.runExperiment(SleepsInC(), timeout=1.0)
+        assert lab.wait(timeout=60)
+        found = table(lab)
+        assert list(found.index) == list(range(8))
+        assert list(found.index[~found[STATUS]]) == [3]
+        assert found[EXCEPTION][3] == "stopped after 1 s, its time limit"
+        assert found["labkit.attempt"][3] == 1, "it would take as long again"
+
+    @pytest.mark.parametrize("timeout", [0, -1.0, "1", True])
+    def test_what_is_no_time(self, lab, timeout):
+        with pytest.raises(ParameterError, match="timeout="):
+            lab.runExperiment(SleepsInC(), timeout=timeout)
+
+    def test_a_lab_in_this_process_says_that_it_cannot(self, notebook):
+        with pytest.raises(ParameterError, match=r"ParallelLab and ClusterLab can"):
+            labkit.Lab(notebook).runExperiment(SleepsInC(), timeout=1.0)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunks_that_a_user_has_fixed(lab, chunk, monkeypatch):
+    sent = []
+    submit = type(lab)._submit
+    monkeypatch.setattr(
+        type(lab), "_submit", lambda lab, c, m: (sent.append(len(c.points)), submit(lab, c, m))[1]
+    )
+    lab.runExperiment(SleepsInC(at=()), chunk=chunk)
+    assert lab.wait(timeout=60)
+    assert max(sent) == chunk
+    assert sum(sent) == 8
+
+
+@pytest.mark.parametrize("chunk", [0, 1.5, True, "all"])
+def test_what_is_no_chunk(lab, chunk):
+    with pytest.raises(ParameterError, match="chunk="):
+        lab.runExperiment(SleepsInC(), chunk=chunk)
+
+
+def test_a_point_that_kills_each_engine_tells_how_with_one_engine_too(notebook, tmp_path):
+    with labkit.ClusterLab(notebook, n=1) as lab:
+        (pid,) = lab._client[:].apply_sync(os.getpid)
+        lab["x"] = range(6)
+        lab.runExperiment(Kills(tmp_path, at=(4,)))
+        assert lab.wait(timeout=60)
+        found = table(lab)
+        assert list(found.index[~found[STATUS]]) == [4]
+        assert found[EXCEPTION][4] == "engine died, signal 9, 3 attempts"
+        assert lab._client[:].apply_sync(os.getpid) == [pid], "the engine lives on"
+
+
+class TestCancel:
+    """What waits never begins, what runs is stopped."""
+
+    @pytest.fixture
+    def lab(self, cluster, notebook):
+        with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as made:
+            yield made
+
+    def test_all(self, lab):
+        lab["x"] = range(40)
+        lab.runExperiment(SleepsInC(at=range(40)), chunk=2)
+        time.sleep(1)
+        assert lab.cancel() == 40
+        started = time.monotonic()
+        assert lab.wait(timeout=10)
+        assert set(table(lab)[EXCEPTION]) == {"Cancelled"}
+        lab["x"] = [100]
+        lab.runExperiment(SleepsInC())
+        assert lab.wait(timeout=30), "the engines were stopped in the middle of a minute's sleep"
+        assert time.monotonic() - started < 30
+
+    def test_some_parameters_and_the_others_go_on(self, lab, tmp_path):
+        lab["x"] = range(12)
+        lab["side"] = ["left", "right"]
+        lab.runExperiment(Sleeps(0.1, tmp_path), chunk=6)
+        assert 6 <= lab.cancel(params={"side": "left"}) <= 12
+        assert lab.wait(timeout=60)
+        found = lab.notebook().dataframe(only_successful=False)
+        assert len(found) == 24
+        assert found[found["side"] == "right"][STATUS].all()
+        assert (~found[found["side"] == "left"][STATUS]).sum() >= 6
+
+    def test_a_result_set(self, lab):
+        nb = lab.notebook()
+        for tag in ("stays", "goes"):
+            nb.addResultSet(tag)
+            lab["x"] = range(10)
+            lab.runExperiment(Sleeps(0.1))
+        assert lab.cancel("goes") > 0
+        assert lab.wait(timeout=60)
+        assert nb.dataframe("stays")["x"].size == 10
+        assert not nb.dataframe("goes", only_successful=False)[STATUS].all()
+
+    def test_nothing_is_pending_where_points_run_at_once(self, notebook):
+        assert labkit.Lab(notebook).cancel() == 0
+
+
+def test_outcomes_are_recorded_while_nobody_waits(cluster, notebook):
+    with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
+        lab["x"] = range(20)
+        lab.runExperiment(Sleeps(0.05), chunk=1)
+        reader = labkit.SQLiteLabNotebook(notebook.name())
+        until(lambda: 0 < reader.numberOfResults() < 20, 10)
+        until(lambda: reader.numberOfResults() == 20, 20)
+        assert not reader.anyPending()
+        lab.close()
+
+
+class TestControllerDies:
+    """It is noticed, said, and the lab goes on."""
+
+    def test_an_own_one_is_started_again(self, notebook):
+        with labkit.ClusterLab(notebook, n=2) as lab:
+            lab["x"] = range(40)
+            lab.runExperiment(Sleeps(0.1))
+            time.sleep(1)
+            family = psutil.Process(lab._own._supervisor.pid).children(recursive=True)
+            before = lab.notebook().numberOfResults()
+            (controller,) = (
+                p
+                for p in psutil.Process(lab._own._supervisor.pid).children()
+                if "ipyparallel.controller" in p.cmdline()
+            )
+            controller.kill()
+            assert lab.wait(timeout=60)
+            assert sorted(lab.dataframe()["x"]) == list(range(40))
+            assert before > 0
+            assert not psutil.wait_procs(family, timeout=5)[1], "none of the old ones is left"
+
+    def test_of_another_cluster(self, notebook, tmp_path):
+        url_file = tmp_path / "profile" / "security" / "ipcontroller-client.json"
+        with cluster_in(tmp_path / "profile") as controller:
+            lab = labkit.ClusterLab(notebook, url_file=url_file)
+            lab["x"] = range(40)
+            lab.runExperiment(Sleeps(0.1))
+            time.sleep(1)
+            for process in [*psutil.Process(controller.pid).children(), controller]:
+                process.kill()
+            started = time.monotonic()
+            with pytest.raises(ClusterError, match=r"has not answered.*call wait\(\)"):
+                lab.wait(timeout=60)
+            assert time.monotonic() - started < 10
+        assert lab.notebook().anyPending()
+        with cluster_in(tmp_path / "profile"):
+            assert lab.wait(timeout=60)
+            assert sorted(lab.dataframe()["x"]) == list(range(40))
+            lab.close()
+
+
+@contextmanager
+def cluster_in(profile):
+    """A controller and two engines that are nobody's own."""
+    import ipyparallel
+
+    def start(part, *arguments):
+        command = [sys.executable, "-m", f"ipyparallel.{part}", f"--profile-dir={profile}"]
+        return subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
+
+    profile.mkdir(exist_ok=True)
+    (profile / "security").mkdir(exist_ok=True)
+    for file in (profile / "security").iterdir():
+        file.unlink()
+    processes = [start("controller", "--ip=127.0.0.1", "--HeartMonitor.period=200")]
+    until((profile / "security" / "ipcontroller-engine.json").exists)
+    processes += [start("engine"), start("engine")]
+    file = profile / "security" / "ipcontroller-client.json"
+    with ipyparallel.Client(str(file)) as client:
+        client.wait_for_engines(2, timeout=60)
+    family = [q for p in processes for q in psutil.Process(p.pid).children(recursive=True)]
+    try:
+        yield processes[0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for process in family:
+            if process.is_running():
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(family, timeout=10)
