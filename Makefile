@@ -72,6 +72,10 @@ bench: TEST_TOOLS := gcc g++ cmake
 bench: dev tools ## measure labkit against its peers, side by side
 	@$(VENV)/bin/python -m tests.bench
 
+.PHONY: chaos
+chaos: dev ## kill labs, engines and controllers at random moments, 50 rounds
+	@$(VENV)/bin/python -m tests.labs.chaos --rounds 50
+
 .PHONY: clean
 clean: ## remove what builds and tests leave behind (not the virtual environment)
 	@rm -rf build dist *.egg-info docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from numbers import Number
 from typing import Any
 
 from labkit.errors import ResultsStructureException
@@ -20,6 +21,7 @@ __all__ = [
     "check",
     "failure",
     "flatten",
+    "is_plain",
 ]
 
 METADATA: str = Experiment.METADATA
@@ -29,6 +31,8 @@ PARTS = (PARAMETERS, RESULTS, METADATA)
 
 KEY = "labkit.key"
 """The metadata element that holds the key of an outcome's point."""
+
+_PLAIN = (int, float, str, bool, bytes, type(None))
 
 Outcome = dict[str, Any]
 """epyc's results dict: parameters, results and metadata."""
@@ -92,3 +96,18 @@ def failure(parameters: Mapping[str, Any], e: BaseException) -> Outcome:
         Experiment.TRACEBACK: "".join(traceback.format_exception(e)),
     }
     return outcome
+
+
+def is_plain(results: Any) -> bool:
+    """Test whether no result can be changed any more by who has returned it.
+
+    Examples
+    --------
+    >>> is_plain({"parameters": {}, "metadata": {}, "results": {"a": 1, "b": [2]}})
+    False
+    """
+    return all(
+        type(value) in _PLAIN or isinstance(value, Number)
+        for outcome in flatten(results)
+        for value in outcome[RESULTS].values()
+    )

@@ -41,6 +41,7 @@ def room_of(module: str) -> str:
 
 FOUNDATION = {
     "cache",
+    "garbage",
     "attachment",
     "errors",
     "point",
@@ -54,6 +55,7 @@ FOUNDATION = {
 ROOMS = {
     "cache": set(),
     "errors": set(),
+    "garbage": set(),
     "attachment": FOUNDATION,
     "point": FOUNDATION,
     "provenance": FOUNDATION,

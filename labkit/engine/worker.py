@@ -35,13 +35,16 @@ from labkit.engine.runner import Run, Runner
 from labkit.engine.store import note_receiving, require
 from labkit.errors import ExperimentError, MissingAttachmentError, UnstorableValueError
 from labkit.experiment import Experiment, attachments
-from labkit.outcome import METADATA, RESULTS, failure, flatten
+from labkit.outcome import METADATA, RESULTS, failure, flatten, is_plain
 from labkit.source import code_digest, users_classes
 
 __all__ = ["load_experiment", "run", "serve", "why_not_loadable"]
 
-#: Outcomes wait at most this long in memory.
-FLUSH_S = 1.0
+#: So long are outcomes gathered while points are quick: to write each costs more than to run it.
+FLUSH_S = 0.02
+
+#: They wait no longer in memory while a point is slow, and no longer for the disk to hold them.
+SYNC_S = 0.5
 
 #: How often a hand looks whether its engine is still there.
 _LOOK_S = 1.0
@@ -147,7 +150,11 @@ class _Out:
         self._records: list[bytes] = []
         self._size = 0
         self._fresh: list[Done] = []
-        self._flushed = time.monotonic()
+        self._flushed = self._synced = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._keep_writing, daemon=True)
+        self._writer.start()
 
     @property
     def _is_long(self) -> bool:
@@ -158,17 +165,28 @@ class _Out:
             self._spool.begin(index)
 
     def add(self, job: str, run: Run) -> None:
-        self._fresh.append((job, run))
-        if time.monotonic() - self._flushed > FLUSH_S:
-            self._flush(sync=True)
+        """Take a run. What is no plain value is written at once: the next point may change it."""
+        with self._lock:
+            self._fresh.append((job, run))
+            if time.monotonic() - self._flushed > FLUSH_S or not is_plain(run.outcome):
+                self._flush()
 
-    def _flush(self, *, sync: bool = False) -> None:
+    def _keep_writing(self) -> None:
+        """Write, while a slow point runs, what quick ones before it have given."""
+        while not self._ended.wait(SYNC_S):
+            with self._lock:
+                self._flush()
+
+    def _flush(self) -> None:
         if not self._fresh:
             return
         record = _dump(self._fresh)
         self._fresh = []
         self._flushed = time.monotonic()
         self._size += len(record)
+        sync = self._flushed - self._synced > SYNC_S
+        if sync:
+            self._synced = self._flushed
         if self._spool is None:
             self._records.append(record)
         else:
@@ -191,6 +209,8 @@ class _Out:
             self._records.append(record)
 
     def answer(self, seconds: float) -> Answer:
+        self._ended.set()
+        self._writer.join()
         self._flush()
         records = [] if self._is_long else self._records
         if self._spool is None or not self._is_shared:

@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from pathlib import Path
 
 from labkit.attachment import Attachment
@@ -29,6 +30,7 @@ from labkit.errors import (
     ParameterError,
     PointTimeoutError,
 )
+from labkit.garbage import uncollected
 from labkit.labs import chunking
 from labkit.labs.delivery import ARRIVED
 from labkit.labs.lab import Lab, checked_chunk
@@ -44,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 #: What arrives one after another is recorded together, so often: each time costs some 10 ms.
 _GATHER_S = 0.25
+
+#: What is recorded together is in memory: so many points at most, and so much of their spools.
+_MOST_POINTS, _MOST_BYTES = 20_000, 2**26
 
 #: Jobs and their runs.
 Runs = list[tuple[str, Run]]
@@ -71,6 +76,8 @@ class ChunkedLab(Lab):
         # whoever takes what has arrived, until it is recorded
         self._taking = threading.RLock()
         self._has_withdrawn = False
+        self._paces: dict[str, chunking.Pace] = {}
+        self._taken_back: list[Chunk] = []
         # whether engines share the lab's file system is seen from their answers
         self._leave_spools = False
 
@@ -123,6 +130,8 @@ class ChunkedLab(Lab):
         for group in sweep.groups:
             whole = self._whole(sweep, group)
             position, cost = self._send_probes(whole) if sweep.chunk is None else (0, 0.0)
+            if sweep.chunk is None:
+                self._paces[sweep.name] = chunking.Pace(cost)
             for size in self._sizes(sweep, len(whole.points) - position, cost):
                 if self._is_draining:
                     return
@@ -232,8 +241,10 @@ class ChunkedLab(Lab):
         with self._taking:
             arrivals = self._arrivals(time.monotonic() + timeout_s)
             runs = self._record([name for name in arrivals if name in self._outstanding])
+            self._cut_again()
             if not self._outstanding:
                 self._attachments.clear()
+                self._paces.clear()
             return runs
 
     def ingest(self) -> None:
@@ -254,9 +265,10 @@ class ChunkedLab(Lab):
         """Record what these chunks gave; if that fails, they can be taken again."""
         runs: Runs = []
         try:
-            for name in names:
-                runs += self._runs_of(*self._outstanding[name])
-            record(self.notebook(), runs)
+            with uncollected():
+                for name in names:
+                    runs += self._runs_of(*self._outstanding[name])
+                record(self.notebook(), runs)
             self._recorded_at = time.monotonic()
         except BaseException:
             for name in names:
@@ -269,15 +281,19 @@ class ChunkedLab(Lab):
     def _arrivals(self, deadline: float) -> list[str]:
         """Wait for the first, and for more until it is time to record."""
         names: list[str] = []
+        points, size = 0, 0
         with contextlib.suppress(queue.Empty):
             wait_until = deadline
-            while True:
+            while points < _MOST_POINTS and size < _MOST_BYTES:
                 left_s = max(0.0, wait_until - time.monotonic())
                 names.append(self._arrived.get(timeout=left_s))
                 is_pressing = len(names) >= len(self._outstanding) or not self._is_outcome(
                     names[-1]
                 )
                 wait_until = 0.0 if is_pressing else min(wait_until, self._recorded_at + _GATHER_S)
+                if names[-1] in self._outstanding:
+                    chunk, _ = self._outstanding[names[-1]]
+                    points, size = points + len(chunk.points), size + _spooled_bytes(chunk)
         return names
 
     def _is_outcome(self, name: str) -> bool:
@@ -296,13 +312,15 @@ class ChunkedLab(Lab):
         if e is None:
             answer: Answer = pickle.loads(future.result())
             self._leave_spools |= answer.spooled is not None
+            if chunk.sweep in self._paces:
+                self._paces[chunk.sweep].note(answer.seconds, len(chunk.points))
             runs = list(read_records(answer.records or _spooled(chunk, answer)))
             # a spool that a disk has lost is as good as none
             is_cut_off = answer.stop is None and len(runs) < len(chunk.points)
             stop = Stop("interrupted", "its spool is damaged", None) if is_cut_off else answer.stop
             return runs if stop is None else self._after_stop(chunk, stop, runs)
         if isinstance(e, CancelledError):
-            return []
+            return self._after_withdrawal(chunk)
         missing = _missing(e)
         if missing is not None and missing.digest in self._attachments:
             return self._after_missing(chunk, missing)
@@ -419,14 +437,54 @@ class ChunkedLab(Lab):
 
     def _send_pending(self, chunk: Chunk) -> None:
         """Send those points again that the notebook still waits for."""
+        for part in self._pending_of(chunk):
+            self._send_again(part)
+
+    def _pending_of(self, chunk: Chunk) -> Iterator[Chunk]:
+        """Yield the parts of a chunk that the notebook still waits for: some may be cancelled."""
         pending = self.notebook().stillPending([chunk.job(i) for i in range(len(chunk.points))])
         marks = [chunk.job(i) in pending for i in range(len(chunk.points))]
         position = 0
         for is_pending, group in itertools.groupby(marks):
             stop = position + sum(1 for _ in group)
             if is_pending:
-                self._send_again(chunk.part(position, stop, chunk.attempt))
+                yield chunk.part(position, stop, chunk.attempt)
             position = stop
+
+    # ---------- another cut ----------
+
+    def _keep_pace(self) -> None:
+        """Take back what has not begun, when points cost something else than was planned."""
+        for sweep, pace in self._paces.items():
+            mine = [
+                (c, future) for c, future in list(self._outstanding.values()) if c.sweep == sweep
+            ]
+            if pace.is_off([len(chunk.points) for chunk, _ in mine], self._width()):
+                pace.planned_s = pace.seen_s
+                self._withdraw([future for _, future in mine])
+
+    def _after_withdrawal(self, chunk: Chunk) -> Runs:
+        """Keep what was withdrawn: it is cut again, or given back when the lab is drained."""
+        if self._is_draining:
+            self._give_back(chunk)
+        else:
+            self._taken_back += self._pending_of(chunk)
+        return []
+
+    def _cut_again(self) -> None:
+        """Send what was taken back, in chunks that fit what points cost now."""
+        taken_back, self._taken_back = self._taken_back, []
+        for whole in _joined(taken_back):
+            pace = self._paces.get(whole.sweep)
+            sizes = (
+                chunking.cut(len(whole.points), self._width(), pace.seen_s)
+                if pace is not None
+                else iter([len(whole.points)])
+            )
+            position = 0
+            for size in sizes:
+                self._send_again(whole.part(position, position + size, whole.attempt))
+                position += size
 
     def _culprit(self, chunk: Chunk, path: Path | None, finished: int) -> int | None:
         """Return the index of the point that was running; None when none was, or nobody knows."""
@@ -449,6 +507,7 @@ class ChunkedLab(Lab):
                     return False
                 runs = self._take(min(left, self._LOOK_S))
                 bar.add(len(runs), failures(runs))
+                self._keep_pace()
                 if not runs:
                     bar.add(self._look_around())
         return True
@@ -462,6 +521,20 @@ class ChunkedLab(Lab):
             When nothing can arrive any more.
         """
         return 0
+
+
+def _joined(chunks: list[Chunk]) -> Iterator[Chunk]:
+    """Join chunks whose points follow each other."""
+    ordered = sorted(chunks, key=lambda chunk: (chunk.sweep, chunk.first))
+    # chunks that follow each other have the same difference of place and sum of sizes
+    before = itertools.accumulate((len(chunk.points) for chunk in ordered), initial=0)
+    places = {
+        id(c): (c.sweep, c.attempt, c.first - n) for c, n in zip(ordered, before, strict=False)
+    }
+    for _, group in itertools.groupby(ordered, key=lambda chunk: places[id(chunk)]):
+        parts = list(group)
+        points = [point for part in parts for point in part.points]
+        yield replace(parts[0], points=points)
 
 
 def _exception(future: Future[bytes]) -> BaseException | None:
@@ -491,6 +564,11 @@ def _is_interrupt(e: BaseException) -> bool:
 def spool_of(chunk: Chunk) -> Path | None:
     """Return the spool of a chunk, if its engine shares a file system with the lab."""
     return spool.find(Path(chunk.probe).parent, chunk.name) if chunk.probe else None
+
+
+def _spooled_bytes(chunk: Chunk) -> int:
+    path = spool_of(chunk)
+    return path.stat().st_size if path is not None else 0
 
 
 def _spooled(chunk: Chunk, answer: Answer) -> list[bytes]:

@@ -8,15 +8,21 @@ all engines end together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-__all__ = ["MAX_CHUNKS", "PROBE_S", "TARGET_S", "cut", "fixed", "probe_sizes"]
+__all__ = ["MAX_CHUNKS", "PROBE_S", "TARGET_S", "Pace", "cut", "fixed", "probe_sizes"]
 
 #: Work that a chunk holds at most, in seconds.
 TARGET_S = 1.0
 
 #: Work that a chunk holds at least, if there is as much: some ten times what a message costs.
 LEAST_S = 0.03
+
+#: Costs that have risen, or fallen, by these factors may be worth another cut.
+_SLOWER, _QUICKER = 2.0, 4.0
+
+#: How much a chunk tells at least: points of one sweep may cost 1 ms and 1 s.
+_LEAST_WEIGHT = 0.1
 
 #: More chunks than this burden the controller: longer ones, then.
 MAX_CHUNKS = 20_000
@@ -77,3 +83,49 @@ def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:
         size = min(max(left // (2 * max(engines, 1)), least), most, left)
         yield size
         left -= size
+
+
+class Pace:
+    """What a point costs: as chunks were cut for it, and as it is seen.
+
+    Parameters
+    ----------
+    planned_s : float
+        The cost that chunks were cut for, in seconds.
+
+    Examples
+    --------
+    >>> pace = Pace(0.001)
+    >>> pace.note(seconds=4.0, points=40)
+    >>> pace.seen_s
+    0.1
+    >>> pace.is_off([1000, 800, 600], engines=2)
+    True
+    """
+
+    def __init__(self, planned_s: float) -> None:
+        self.planned_s = self.seen_s = planned_s
+
+    def note(self, seconds: float, points: int) -> None:
+        """Take in what a chunk took: the longer, the more it tells."""
+        weight = min(max(seconds / TARGET_S, _LEAST_WEIGHT), 1.0)
+        self.seen_s += weight * (seconds / max(points, 1) - self.seen_s)
+
+    def is_off(self, sizes: Sequence[int], engines: int) -> bool:
+        """Test whether chunks that wait should be cut again.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            How many points the chunks have that are not done.
+        engines : int
+            How many work on them.
+        """
+        if not sizes:
+            return False
+        left_s, longest_s = sum(sizes) * self.seen_s, max(sizes) * self.seen_s
+        if self.seen_s > _SLOWER * self.planned_s and max(sizes) > 1:
+            return longest_s > max(4 * LEAST_S, min(2 * TARGET_S, left_s / (2 * engines)))
+        is_quicker = self.seen_s * _QUICKER < self.planned_s
+        many = len(sizes) > 16 * engines
+        return is_quicker and many and left_s < len(sizes) * LEAST_S

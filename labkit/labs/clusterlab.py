@@ -25,6 +25,7 @@ from labkit.errors import (
     MissingAttachmentError,
     ParameterError,
 )
+from labkit.garbage import uncollected
 from labkit.labs.background import Background
 from labkit.labs.chunkedlab import ChunkedLab, Runs
 from labkit.labs.delivery import Courier
@@ -315,7 +316,8 @@ timeout, cluster_id
         for group in sweep.groups:
             self._check_on_engines(group)
         self._supply(self._attach(sweep))
-        notebook.current().addPendingResults(sweep.name, list(sweep.points()))
+        with uncollected():
+            notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         try:
             self._launch(sweep)
         finally:
@@ -490,9 +492,7 @@ timeout, cluster_id
         import ipyparallel
 
         if future.cancelled() or isinstance(future.exception(), ipyparallel.error.TaskAborted):
-            # withdrawn: what was cancelled is pending no more
-            self._send_pending(chunk)
-            return []
+            return self._after_withdrawal(chunk)
         return super()._runs_of(chunk, future)
 
     def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:

@@ -25,6 +25,7 @@ from labkit.errors import (
     suggestion,
 )
 from labkit.experiment import declared, space
+from labkit.garbage import uncollected
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress
 from labkit.labs.recording import Recorder, failures
@@ -226,7 +227,8 @@ class Lab(epyc.Lab):
         if only not in ONLY:
             raise ParameterError(f"only={only!r}{suggestion(str(only), ONLY)}")
         rs = self.notebook().current()
-        sweep = plan(self.experiments(e), only, rs)
+        with uncollected():
+            sweep = plan(self.experiments(e), only, rs)
         for group in sweep.groups:
             self._warn_if_changed(group.facts, rs)
         sweep.groups = [group for group in sweep.groups if group.points]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -11,7 +13,7 @@ from labkit.engine.runner import Run
 from labkit.errors import UnstorableValueError
 from labkit.experiment import Experiment
 from labkit.notebook import LabNotebook
-from labkit.outcome import KEY, METADATA, Outcome, failure, flatten
+from labkit.outcome import KEY, METADATA, Outcome, failure, flatten, is_plain
 
 __all__ = ["Recorder", "failures", "record"]
 
@@ -46,6 +48,10 @@ class Recorder:
 
     def add(self, job: str, run: Run) -> None:
         """Take a run; it is on disk within half a second of work."""
+        if not is_plain(run.outcome):
+            # the next point may change it
+            with contextlib.suppress(Exception):
+                run = copy.deepcopy(run)
         self._runs.append((job, run))
         if time.monotonic() - self._written > BATCH_S:
             self.flush()

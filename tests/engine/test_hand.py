@@ -117,7 +117,7 @@ def test_a_full_disk_under_the_spool_costs_no_outcome(tmp_path, monkeypatch):
     chunk = Chunk("c", "s", 0, cloudpickle.dumps(Ends("not")), {}, [("k", {"x": 0})] * 3)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     monkeypatch.setattr(worker, "FLUSH_S", 0.0)
-    monkeypatch.setattr(spool.Spool, "sync", full)
+    monkeypatch.setattr(spool.Spool, "append", full)
     answer = pickle.loads(worker.run(pickle.dumps(chunk), tmp_path, is_shared=True))
     assert len(list(read_records(answer.records))) == 3
     assert answer.spooled is None

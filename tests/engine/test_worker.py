@@ -1,8 +1,10 @@
 """Chunks and answers, without an engine."""
 
 import pickle
+import time
 
 import cloudpickle
+import numpy as np
 import pytest
 
 import labkit
@@ -93,3 +95,37 @@ def test_a_report_that_is_no_results_dict_is_a_failed_outcome(reported):
 
     ((_, run),) = read_records(answer_to(chunk_of(Reports(), [("k", {"x": 1})])).records)
     assert not run.outcome["metadata"][labkit.Experiment.STATUS]
+
+
+class Reuses(labkit.Experiment):
+    """Returns an array that the next point overwrites."""
+
+    def __init__(self):
+        super().__init__()
+        self.buffer = np.zeros(3)
+
+    def do(self, params):
+        self.buffer[:] = params["x"]
+        return {"buffer": self.buffer, "scalar": self.buffer[0]}
+
+
+def test_an_array_is_as_it_was_when_its_point_returned_it():
+    answer = answer_to(chunk_of(Reuses(), [(f"k{x}", {"x": x}) for x in range(5)]))
+    results = [run.outcome["results"] for _, run in read_records(answer.records)]
+    assert [r["buffer"].tolist() for r in results] == [[float(x)] * 3 for x in range(5)]
+
+
+class QuickThenSlow(labkit.Experiment):
+    """The last point takes its time."""
+
+    def do(self, params):
+        time.sleep(params["seconds"])
+        return {}
+
+
+def test_quick_points_before_a_slow_one_are_in_the_spool_within_a_second(tmp_path):
+    (tmp_path / "probe").touch()
+    points = [("a", {"seconds": 0}), ("b", {"seconds": 0}), ("c", {"seconds": 60})]
+    chunk = chunk_of(QuickThenSlow(), points, probe=str(tmp_path / "probe"), timeout_s=3.0)
+    answer = pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
+    assert [job for job, _ in read_records(answer.records)] == ["sweep-5", "sweep-6"]

@@ -1,8 +1,12 @@
 """The cut of points into chunks."""
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import labkit
 from labkit.labs import chunking
 
 
@@ -32,3 +36,58 @@ def test_each_engine_gets_several_chunks():
 
 def test_there_are_never_too_many():
     assert len(list(chunking.cut(5_000_000, 2, 1.0))) <= 1.1 * chunking.MAX_CHUNKS
+
+
+class Slows(labkit.Experiment):
+    """Costs little until a moment, and much from then on."""
+
+    x = labkit.Parameter(range(1000))
+
+    def __init__(self, moment):
+        super().__init__()
+        self.moment = moment
+
+    def do(self, params):
+        time.sleep(0.004 if time.time() < self.moment else 0.02)
+        return {}
+
+
+@pytest.mark.parametrize("kind", ["ParallelLab", "ClusterLab"])
+def test_chunks_follow_a_cost_that_drifts(kind, cluster, notebook, monkeypatch):
+    made = (
+        labkit.ParallelLab(notebook, cores=2)
+        if kind == "ParallelLab"
+        else labkit.ClusterLab(notebook, url_file=cluster.connection_file)
+    )
+    sent = []
+    submit = type(made)._submit
+    monkeypatch.setattr(
+        type(made), "_submit", lambda lab, c, m: (sent.append(len(c.points)), submit(lab, c, m))[1]
+    )
+    with made as lab:
+        lab["x"] = [-1, -2]
+        lab.runExperiment(Slows(0.0))
+        assert lab.wait(timeout=60)
+        del lab["x"]
+        sent.clear()
+        lab.runExperiment(Slows(time.time() + 0.6))
+        assert lab.wait(timeout=60)
+        assert sum(sent) > 1000, "what had not begun was taken back"
+        assert sorted(lab.dataframe()["x"]) == [-2, -1, *range(1000)]
+        assert set(lab.dataframe()["labkit.attempt"]) == {1}
+
+
+def test_a_pace_that_is_kept_is_not_off():
+    pace = chunking.Pace(0.01)
+    for _ in range(20):
+        pace.note(seconds=1.0, points=100)
+    assert not pace.is_off([100] * 20, engines=2)
+    assert not pace.is_off([], engines=2)
+
+
+def test_chunks_that_became_quick_are_joined():
+    pace = chunking.Pace(1.0)
+    for _ in range(40):
+        pace.note(seconds=0.001, points=1)
+    assert pace.is_off([1] * 1000, engines=2)
+    assert not pace.is_off([1] * 10, engines=2), "too few to be worth it"

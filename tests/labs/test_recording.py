@@ -1,5 +1,7 @@
 """From runs to the notebook."""
 
+import numpy as np
+
 import labkit
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Runner
@@ -44,3 +46,21 @@ def test_a_recorder_writes_what_it_has_when_it_is_interrupted(notebook):
 
 def test_failures_are_counted():
     assert failures(runs_of(Fails(), "x", range(5))) == 2
+
+
+class Reuses(labkit.Experiment):
+    """Returns an array that the next point overwrites."""
+
+    x = labkit.Parameter(range(5))
+    buffer = np.zeros(3)
+
+    def do(self, params):
+        self.buffer[:] = params["x"]
+        return {"buffer": self.buffer}
+
+
+def test_an_array_is_as_it_was_when_its_point_returned_it(tmp_path):
+    with labkit.SQLiteLabNotebook(tmp_path / "nb.db").open() as nb:
+        labkit.Lab(nb).runExperiment(Reuses())
+        for outcome in nb.results():
+            assert set(outcome["results"]["buffer"]) == {outcome["parameters"]["x"]}

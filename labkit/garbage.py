@@ -1,0 +1,34 @@
+"""Python's garbage collector, kept from looking where there is no garbage."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["uncollected"]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Do not look for cycles while many objects are made, none of which is in one.
+
+    The collector goes through all objects again and again as their number grows: with
+    100,000 points that takes a third of a lab's time.
+
+    Examples
+    --------
+    >>> with uncollected():
+    ...     gc.isenabled()
+    False
+    >>> gc.isenabled()
+    True
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
