@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.errors import ClusterError
@@ -27,6 +27,9 @@ SILENCE_S = 7.0
 
 #: How often it is asked for a sign of life.
 _PERIOD_S = 2.0
+
+#: How long a process that was stopped may take to read what has arrived meanwhile.
+_MOMENT_S = 1.0
 
 
 class Hub:
@@ -92,12 +95,9 @@ class Hub:
 
     def _ask(self, question: Callable[[], T]) -> T:
         answer = _begin(question)
-        try:
-            return answer.result(SILENCE_S)
-        except TimeoutError:
-            if answer.done():
-                raise
-            raise self._lost(SILENCE_S) from None
+        if not _is_there(answer, SILENCE_S):
+            raise self._lost(SILENCE_S)
+        return answer.result()
 
     def _lost(self, silence_s: float) -> ClusterError:
         self.is_lost = True
@@ -116,7 +116,7 @@ class Hub:
         """
         now = time.monotonic()
         if self._sign is not None and not self._sign.done():
-            if now - self._asked_at > SILENCE_S:
+            if now - self._asked_at > SILENCE_S and not _is_there(self._sign, 0.0):
                 raise self._lost(now - self._asked_at)
         elif now - self._asked_at > _PERIOD_S:
             self._asked_at = now
@@ -127,15 +127,21 @@ class Hub:
         self._asked_at = time.monotonic()
 
 
+def _is_there(answer: Future[Any], timeout_s: float) -> bool:
+    """Wait for an answer; a process that has slept gets a moment to read what has come."""
+    wait([answer], timeout_s)
+    return answer in wait([answer], _MOMENT_S).done
+
+
 def _begin(question: Callable[[], T]) -> Future[T]:
     """Ask in a thread of its own, which waits for ever if no answer comes."""
     answer: Future[T] = Future()
 
-    def wait() -> None:
+    def run() -> None:
         try:
             answer.set_result(question())
         except BaseException as e:
             answer.set_exception(e)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     return answer

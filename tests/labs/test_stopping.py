@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -158,6 +160,38 @@ def test_outcomes_are_recorded_while_nobody_waits(cluster, notebook):
         until(lambda: reader.numberOfResults() == 20, 20)
         assert not reader.anyPending()
         lab.close()
+
+
+LAB_THAT_SLEEPS = """
+    import sys
+    sys.path.insert(0, {root!r})
+    import labkit
+    from tests.labs.experiments import Sleeps
+    with (
+        labkit.SQLiteLabNotebook({db!r}).open() as nb,
+        labkit.ClusterLab(nb, url_file={url_file!r}) as lab,
+    ):
+        lab["x"] = range(40)
+        lab.runExperiment(Sleeps(0.2))
+        print("sent", flush=True)
+        print(lab.wait(60), nb.numberOfResults())
+"""
+
+
+def test_a_lab_that_has_slept_goes_on(cluster, tmp_path):
+    text = LAB_THAT_SLEEPS.format(
+        root=str(Path(__file__).parents[2]),
+        db=str(tmp_path / "nb.db"),
+        url_file=str(cluster.connection_file),
+    )
+    command = [sys.executable, "-c", textwrap.dedent(text)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "sent\n"
+        time.sleep(1)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(9)  # longer than a controller may be silent
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == "True 40\n"
 
 
 class TestControllerDies:
