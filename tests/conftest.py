@@ -22,3 +22,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["IPYTHONDIR"] = str(Path(home.name, "ipython"))
     os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
     os.environ["MPLBACKEND"] = "Agg"
+
+
+#: Tests that start clusters wait most of the time, and would lose their time to others of their
+#: kind. So ``make test`` runs all of them in one process, and what only computes in another.
+CLUSTERS = ("labs", "cluster", "engine", "contract", "cli", "profiles", "test_examples.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests together that start clusters."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        if place.parts[0] in CLUSTERS or place.name == "test_tiled.py":
+            item.add_marker(pytest.mark.xdist_group("clusters"))

@@ -11,10 +11,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from labkit.errors import NotebookFormatError
 from labkit.experiment import Experiment
 from labkit.notebook import schema, values
+from labkit.notebook.frozen import read_only
+from labkit.notebook.remedies import remedy_for_damage
 from labkit.outcome import KEY, METADATA, PARAMETERS
 
 __all__ = ["ARRAY", "Counts", "Failure", "Glance"]
@@ -77,7 +81,7 @@ class Glance:
         self._tag = tag
 
     def __enter__(self) -> Glance:
-        self._c = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)
+        self._c = read_only(self._path)
         self._c.execute("BEGIN")
         query = f'SELECT id, "table" FROM {schema.result_sets} WHERE tag = ?'
         self._number, self._table = self._c.execute(query, [self._tag]).fetchone()
@@ -88,8 +92,17 @@ class Glance:
         ]
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self._c.close()
+        if isinstance(e, sqlite3.Error):
+            raise self._damage(str(e)) from e
+
+    def _damage(self, reason: str) -> NotebookFormatError:
+        return NotebookFormatError(
+            f"{self._path} cannot be read: {reason}{remedy_for_damage(self._path)}"
+        )
 
     # ---------- counts ----------
 

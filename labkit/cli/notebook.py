@@ -125,6 +125,43 @@ def plot(path: Path, x: str, y: str, hue: str | None, result_set: str | None, ou
     click.echo(conversion.plot(path, (x, y, hue), result_set, out))
 
 
+_JSON = click.option("--json", "as_json", is_flag=True, help="Say all of it as JSON.")
+
+
+@notebook.command(
+    epilog=examples("labkit notebook check walk.db", "labkit notebook check walk.db --json")
+)
+@_NOTEBOOK
+@_JSON
+@click.pass_context
+def check(ctx: click.Context, path: Path, as_json: bool) -> None:
+    """Read all that a notebook holds, and say what is damaged.
+
+    The exit status is 0 when all is sound, and 1 when something is damaged.
+    """
+    from labkit.cli import repair
+
+    is_sound, text = repair.check(path, as_json=as_json)
+    click.echo(text)
+    ctx.exit(0 if is_sound else 1)
+
+
+@notebook.command(epilog=examples("labkit notebook recover walk.db -o saved.db"))
+@_NOTEBOOK
+@click.option(
+    "-o", "out", type=_FILE, required=True, metavar="NEW", help="The new notebook; not there yet."
+)
+@_JSON
+def recover(path: Path, out: Path, as_json: bool) -> None:
+    """Save all that can be read of a damaged notebook into a new one.
+
+    The damaged one is only read. What is lost is said.
+    """
+    from labkit.cli import repair
+
+    click.echo(repair.recover(path, out, as_json=as_json))
+
+
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(line)

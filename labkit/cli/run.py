@@ -12,11 +12,18 @@ from labkit.cli.group import examples
 __all__ = ["run"]
 
 
+def _above_zero(_: click.Context, __: click.Parameter, seconds: float | None) -> float | None:
+    # click's own range lets nan pass
+    if seconds is not None and not seconds > 0:
+        raise click.BadParameter(f"{seconds:g} is no time in seconds above 0")
+    return seconds
+
+
 @click.command(
     epilog=examples(
         "labkit run walks.py:Walk",
         "labkit run walks.py:Walk --set steps=10,100 --set noise=0:1:0.1 --dry-run",
-        "labkit run project.walks:Walk --notebook walks.db --engines 4",
+        "labkit run project.walks:Walk --notebook walks.db --engines 4 --timeout 600",
     )
 )
 @click.argument("target", metavar="MODULE:CLASS")
@@ -59,6 +66,20 @@ __all__ = ["run"]
     show_default=True,
     help="Which points: those without a success, those whose runs have all failed, or all.",
 )
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=float,
+    callback=_above_zero,
+    metavar="SECONDS",
+    help="Stop a point that runs for longer, and record it as failed.  [default: no limit]",
+)
+@click.option(
+    "--chunk",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Give an engine so many points at a time.  [default: about a second of work]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.pass_context
 def run(  # noqa: PLR0913, the options of the command
@@ -72,6 +93,8 @@ def run(  # noqa: PLR0913, the options of the command
     profile: str | None,
     serial: bool,
     only: str,
+    timeout_s: float | None,
+    chunk: int | None,
     dry_run: bool,
 ) -> None:
     """Run an experiment at the points of its space.
@@ -86,6 +109,11 @@ def run(  # noqa: PLR0913, the options of the command
     """
     if (engines is not None) + (profile is not None) + serial > 1:
         raise click.UsageError("give one of --engines, --profile and --serial")
+    if serial and timeout_s is not None:
+        raise click.UsageError(
+            "--serial runs the points in this process, where --timeout can stop none: "
+            "leave one of them out"
+        )
 
     from labkit.cli import loading, ranges, running, summary
 
@@ -95,6 +123,8 @@ def run(  # noqa: PLR0913, the options of the command
         ranges=ranges.settings(settings),
         tag=result_set,
         only=only,
+        timeout_s=timeout_s,
+        chunk=chunk,
     )
     place = running.Place(engines, profile, serial)
     if dry_run:

@@ -46,6 +46,10 @@ class Request:
     """The result set; None for the notebook's current one."""
     only: str = "missing"
     """Which points, as ``lab.runExperiment`` takes it."""
+    timeout_s: float | None = None
+    """How long a point may run."""
+    chunk: int | None = None
+    """How many points an engine is given at a time; None to learn it."""
 
     def keys(self) -> list[str]:
         """Return the keys of all points.
@@ -205,7 +209,9 @@ def run(request: Request, place: Place, tell: Callable[[str], object]) -> Report
 
 
 def _work(request: Request, lab: Lab, interruption: Interruption) -> str:
-    request.prepare(lab).runExperiment(request.experiment, request.only)
+    request.prepare(lab).runExperiment(
+        request.experiment, request.only, timeout=request.timeout_s, chunk=request.chunk
+    )
     if interruption.happened:
         # a lab begins anew with each experiment, and may have forgotten
         lab.drain()

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import psutil
 
+from labkit.engine.threads import limited
+
 __all__ = ["main"]
 
 #: How often children are looked after, in seconds.
@@ -33,19 +35,6 @@ _GRACE_S = 2.0
 
 #: Engines and controllers that die are started again this often, all together.
 _RESTARTS = 20
-
-#: Numerical libraries use one thread an engine, as there is an engine a core.
-_ONE_THREAD = {
-    f"{library}_THREADS": "1"
-    for library in (
-        "OMP_NUM",
-        "MKL_NUM",
-        "OPENBLAS_NUM",
-        "NUMEXPR_NUM",
-        "NUMBA_NUM",
-        "VECLIB_MAXIMUM",
-    )
-}
 
 _CONTROLLER = (
     "ipyparallel.controller",
@@ -146,7 +135,7 @@ class Supervisor:
                 start_new_session=True,
                 # safe: this process has one thread
                 preexec_fn=_die_with_parent(polite),  # noqa: PLW1509
-                env={**_ONE_THREAD, **os.environ},
+                env=limited(os.environ),
             )
 
     def _stop(self) -> None:

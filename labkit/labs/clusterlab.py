@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import logging
 import os
+import platform
 import signal
 import weakref
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from labkit.labs.background import Background
 from labkit.labs.chunkedlab import ChunkedLab, Runs
 from labkit.labs.delivery import Courier
 from labkit.labs.hub import Hub
-from labkit.labs.leftovers import ALIVE, OWN, Leftovers
+from labkit.labs.leftovers import ALIVE, AT, OWN, Leftovers
 from labkit.labs.progress import shell
 from labkit.labs.sweep import Group, Sweep
 from labkit.notebook.labnotebook import SentChunk
@@ -157,7 +158,8 @@ timeout, cluster_id
             self._connect_to_own(self._engines_wanted)
         else:
             self._client = self._connect_elsewhere()
-            self._cluster = _name_of(self._client)
+            place = f"{self._where()} {self._arguments['cluster_id'] or ''} on {platform.node()}"
+            self._cluster = f"{_name_of(self._client)}{AT}{place}"
         # not self: what may be called must not keep the lab alive
         arrived = self._arrived
         self._hub = hub = Hub(self._client, self._where())

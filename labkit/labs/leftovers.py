@@ -19,12 +19,15 @@ from labkit.notebook.labnotebook import SentChunk
 if TYPE_CHECKING:
     from labkit.labs.hub import Hub
 
-__all__ = ["ALIVE", "OWN", "Leftovers"]
+__all__ = ["ALIVE", "AT", "OWN", "Leftovers"]
 
 logger = logging.getLogger(__name__)
 
 #: Begins the name of a cluster that a lab had for itself: it ended with that lab.
 OWN = "own:"
+
+#: Stands in the name of another cluster before the place where it is found: there is one at a time.
+AT = " at "
 
 #: The clusters and process pools that labs of this process have for themselves, and that run.
 ALIVE: set[str] = set()
@@ -61,6 +64,7 @@ class Leftovers:
         self._drop(self._notebook.unsentResults(), "was never sent")
         elsewhere = 0
         dead: list[str] = []
+        replaced: list[str] = []
         for chunk in self._notebook.outstandingChunks():
             if chunk.name in self._mine:
                 continue
@@ -68,9 +72,12 @@ class Leftovers:
                 self._chunks[chunk.message] = chunk
             elif chunk.cluster.startswith(OWN) and chunk.cluster not in ALIVE:
                 dead += chunk.jobs()
+            elif _place(chunk.cluster) == _place(cluster) != "":
+                replaced += chunk.jobs()
             else:
                 elsewhere += chunk.stop - chunk.first
         self._drop(dead, "has ended with its lab")
+        self._drop(replaced, "was a controller in whose place there is another")
         if elsewhere:
             logger.warning("%d points are pending on another cluster", elsewhere)
 
@@ -141,3 +148,8 @@ class Leftovers:
         folder = self._notebook.spoolFolder()
         path = spool.find(Path(folder), chunk.name) if folder is not None else None
         return list(spool.read(path)) if path is not None else []
+
+
+def _place(cluster: str) -> str:
+    """Return where a cluster is found, by its name; empty for one that is a lab's own."""
+    return "" if cluster.startswith(OWN) else cluster.partition(AT)[2]

@@ -23,6 +23,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from labkit.errors import NotebookError, NotebookFormatError
+from labkit.notebook.remedies import (
+    assert_space,
+    is_full,
+    remedy_for_damage,
+    remedy_for_space,
+)
 from labkit.notebook.slabs import Slab, SlabWriter, component, number_of
 
 if TYPE_CHECKING:
@@ -51,7 +57,16 @@ OPEN_FILES = 32
 _MARK = "labkit.arrays"
 
 #: What HDF5 raises for a file that it cannot read.
-_DAMAGED = (OSError, RuntimeError, KeyError, ValueError)
+_DAMAGED = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 class ArrayStore:
@@ -63,11 +78,14 @@ class ArrayStore:
         Where they lie: beside the notebook's SQLite file.
     stem : str
         What their names begin with.
+    notebook : Path, optional
+        The notebook's own file, for messages.
     """
 
-    def __init__(self, folder: Path, stem: str) -> None:
+    def __init__(self, folder: Path, stem: str, notebook: Path | None = None) -> None:
         self._folder = folder
         self._stem = stem
+        self._notebook = notebook
         self._pattern = f"{glob.escape(stem)}-{'[0-9]' * 6}*.h5"
         self.path = folder / f"{stem}.h5"
 
@@ -102,9 +120,20 @@ class ArrayStore:
         """
         path = self.numbered(slabs.number)
         try:
+            assert_space(self._folder, slabs.nbytes)
             _complete(path, slabs.write)
-        except OSError as e:
-            raise NotebookError(f"the arrays cannot be written to {path}: {e}") from e
+        except (OSError, RuntimeError) as e:
+            reason = f"the arrays cannot be written to {path}: {e}"
+            remedy = "" if is_full(e) else remedy_for_space(path.parent)
+            raise NotebookError(reason + remedy) from e
+
+    def gather(self, fill: Callable[[h5py.File], None]) -> None:
+        """Complete the main file of a store that has none yet."""
+        _complete(self.path, fill)
+
+    def remedy(self) -> str:
+        """Return what to type when arrays are damaged, as the end of a message."""
+        return "" if self._notebook is None else remedy_for_damage(self._notebook)
 
     def reader(self) -> ArrayReader:
         """Return a reader; use it in ``with``."""
@@ -123,6 +152,11 @@ class ArrayStore:
         next_number : int
             Files of this number and later ones belong to transactions that were never
             completed.
+
+        Raises
+        ------
+        OSError
+            When the disk is full. All files stay as they were.
         """
         files = self._completed(next_number)
         live = {component(table): first for table, first in tables.items()}
@@ -133,8 +167,10 @@ class ArrayStore:
         if self.path.exists() and not _is_ours(self.path):
             raise NotebookFormatError(
                 f"{self.path} is damaged, or not a file of this notebook: move it away, so that "
-                "the arrays can be folded into a new one"
+                f"the arrays can be folded into a new one{self.remedy()}"
             )
+        copied = [*small, *([self.path] if self.path.exists() else [])]
+        assert_space(self._folder, sum(f.stat().st_size for f in copied))
         sealed = self._seal()
         # newer files first: each path is taken once
         sources = [(f, _copy) for f in small] + [(f, _link) for f in large]
@@ -149,7 +185,9 @@ class ArrayStore:
                 if _takes(take, source, target, live):
                     continue
                 if source in (self.path, sealed):
-                    raise NotebookFormatError(f"{source} is damaged: its arrays cannot be folded")
+                    raise NotebookFormatError(
+                        f"{source} is damaged: its arrays cannot be folded{self.remedy()}"
+                    )
                 kept.add(source)
             kept.update(self._folder / name for name in _link_targets(target))
 
@@ -231,10 +269,18 @@ class ArrayReader:
         path, _, index = reference.removesuffix("]").partition("[")
         try:
             return self._read(path, int(index))
-        except (*_DAMAGED, IndexError) as e:
+        except _DAMAGED as e:
+            file = self._file_of(path)
+            raise NotebookFormatError(
+                f"array {reference} cannot be read from {file}: {e}{self._store.remedy()}"
+            ) from e
+
+    def _file_of(self, path: str) -> Path:
+        try:
             own = self._store.numbered(number_of(path))
-            file = own if own.exists() else self._store.path
-            raise NotebookFormatError(f"array {reference} cannot be read from {file}: {e}") from e
+        except ValueError:
+            return self._store.path
+        return own if own.exists() else self._store.path
 
     def _read(self, path: str, index: int) -> Array:
         if number_of(path) != self._number:
@@ -253,12 +299,18 @@ class ArrayReader:
         self._cached_bytes += dataset.nbytes
         return Slab(dataset[...], dataset.attrs)
 
+    def dataset(self, path: str) -> h5py.Dataset:
+        """Return a dataset as it is in its file. It may be gone or damaged in any way."""
+        return self._find(path)
+
     def _find(self, path: str) -> h5py.Dataset:
         own, main = self._store.numbered(number_of(path)), self._store.path
         try:
             return self._file(own)[path]
-        except FileNotFoundError:
-            pass
+        except OSError:
+            # folded before it was opened, or while it was
+            if own.exists():
+                raise
         if main in self._files and path not in self._files[main]:
             # folded since main was opened
             self._close(main)
@@ -341,7 +393,9 @@ def _takes(
     try:
         with h5py.File(source, "r", locking=False) as file:
             take(file, target, tables)
-    except _DAMAGED:
+    except _DAMAGED as e:
+        if is_full(e):
+            raise
         logger.warning("%s is damaged: some of its arrays cannot be read", source, exc_info=True)
         return False
     return True

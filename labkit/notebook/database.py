@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
 
-from labkit.errors import NotebookError, NotebookFormatError, NotebookVersionException
+from labkit.errors import (
+    LabkitError,
+    NotebookError,
+    NotebookFormatError,
+    NotebookVersionException,
+)
 from labkit.notebook import schema
 from labkit.notebook.arrays import ArrayStore
+from labkit.notebook.frozen import read_only
 from labkit.notebook.lock import WriterLock
+from labkit.notebook.remedies import remedy_for_damage, remedy_for_space, remedy_if_damaged
 
 __all__ = ["Database"]
+
+logger = logging.getLogger(__name__)
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
 #: What SQLite says of a file that is not, or not wholly, what it wrote.
-_SIGNS_OF_DAMAGE = ("malformed", "not a database", "no such table")
+_SIGNS_OF_DAMAGE = ("malformed", "not a database", "no such table", "no such column", "UTF-8")
+
+#: What it says when the disk takes no more.
+_SIGN_OF_FULL_DISK = "disk is full"
+_SIGN_OF_FAILED_DISK = "disk I/O error"
+
+#: What comes of values that are not those which were written.
+_UNDECODABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 #: How long a transaction waits for another one of this process or for a reader.
 _BUSY_TIMEOUT_S = 60.0
@@ -95,9 +112,14 @@ class Database:
         if magic != _SQLITE_MAGIC:
             raise NotebookFormatError(
                 f"{self.path} is not an SQLite notebook. One that epyc wrote is taken over by: "
-                f"labkit notebook import {self.path} NEW.db"
+                f"labkit notebook import {self.path} NEW.db{remedy_if_damaged(self.path)}"
             )
-        return not self._tables()
+        return not self._tables() and self._pages() <= 1
+
+    def _pages(self) -> int:
+        """Return the size in pages: a file of several was written, though its tables be gone."""
+        with self.read() as c:
+            return int(c.exec_driver_sql("PRAGMA page_count").scalar_one())
 
     def _tables(self) -> list[str]:
         with self.read() as c:
@@ -127,14 +149,20 @@ class Database:
         return stems | {"name": self.path.name, "arrays": f"{self.path.name}.arrays"}
 
     def _store(self) -> ArrayStore:
-        return ArrayStore(self.path.parent, self._stems()[self.get("arrays") or "name"])
+        name = self.get("arrays") or "name"
+        if name not in self._stems():
+            raise NotebookFormatError(self._damage(f"its arrays are in {name!r:.100}"))
+        return ArrayStore(self.path.parent, self._stems()[name], self.path)
 
     def _check(self) -> None:
         if schema.notebook.name not in self._tables():
-            raise NotebookFormatError(f"{self.path} is an SQLite file, but not a labkit notebook")
+            raise NotebookFormatError(
+                f"{self.path} is an SQLite file, but not a labkit notebook"
+                f"{remedy_if_damaged(self.path)}"
+            )
         version = self.get("schema_version")
         if version is None or not version.isdecimal():
-            raise NotebookFormatError(f"{self.path} is damaged: it has no schema version")
+            raise NotebookFormatError(self._damage("it has no schema version"))
         if int(version) > schema.SCHEMA_VERSION:
             raise NotebookVersionException(str(schema.SCHEMA_VERSION), version, str(self.path))
 
@@ -156,8 +184,29 @@ class Database:
         NotebookFormatError
             When the file is damaged.
         """
-        with self._translated(), self.engine.connect() as c, c.begin():
+        with self._translated(), self.decoding(), self.engine.connect() as c, c.begin():
             yield c
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Turn what goes wrong with values that were read into an error of ours.
+
+        Raises
+        ------
+        NotebookFormatError
+            When a value is not what labkit writes.
+        """
+        try:
+            yield
+        except LabkitError:
+            raise
+        except _UNDECODABLE as e:
+            raise NotebookFormatError(self._damage(f"a value cannot be read ({e!r:.200})")) from e
+        except MemoryError as e:
+            raise NotebookError(
+                f"{self.path} cannot be read: it asks for more memory than there is. That can be "
+                f"damage{remedy_for_damage(self.path)}"
+            ) from e
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -176,14 +225,23 @@ class Database:
         with (
             self._translated(),
             self.engine.connect().execution_options(**options) as c,
+            self._without_slabs_of_a_failure(slabs),
             c.begin(),
         ):
-            try:
-                yield c
-            except BaseException:
+            yield c
+
+    @contextmanager
+    def _without_slabs_of_a_failure(self, slabs: Sequence[int]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as e:
+            # after a disk that failed at the commit, the rows can be there after a crash
+            if _SIGN_OF_FAILED_DISK not in str(e) or remedy_for_space(self.path.parent):
                 for number in slabs:
-                    self.arrays.numbered(number).unlink(missing_ok=True)
-                raise
+                    # of a disk that has become read-only, the next writer deletes it
+                    with contextlib.suppress(OSError):
+                        self.arrays.numbered(number).unlink()
+            raise
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -192,10 +250,18 @@ class Database:
         except (sa.exc.DBAPIError, sqlite3.Error) as e:
             reason = str(e.orig if isinstance(e, sa.exc.DBAPIError) else e)
             if any(sign in reason for sign in _SIGNS_OF_DAMAGE):
-                raise NotebookFormatError(f"{self.path} is damaged: {reason}") from e
-            raise NotebookError(f"{self.path}: {reason}") from e
+                raise NotebookFormatError(self._damage(reason)) from e
+            raise NotebookError(f"{self.path}: {reason}{self._remedy(reason)}") from e
         except UnicodeEncodeError as e:
             raise NotebookError(f"{self.path}: {e.object!r:.200} is not Unicode text") from e
+
+    def _damage(self, reason: str) -> str:
+        return f"{self.path} is damaged: {reason}{remedy_for_damage(self.path)}"
+
+    def _remedy(self, reason: str) -> str:
+        if _SIGN_OF_FULL_DISK in reason or _SIGN_OF_FAILED_DISK in reason:
+            return remedy_for_space(self.path.parent)
+        return ""
 
     def begin_writing(self) -> None:
         """Become the notebook's writer, unless this object is already.
@@ -214,7 +280,8 @@ class Database:
             self._set_journal("WAL" if _is_local(self.path) else "DELETE", _BUSY_TIMEOUT_S)
         except sqlite3.Error as e:
             self.lock.release()
-            raise NotebookError(f"{self.path} cannot be written: {e}") from e
+            remedy = remedy_for_space(self.path.parent)
+            raise NotebookError(f"{self.path} cannot be written: {e}{remedy}") from e
 
     def _set_journal(self, mode: str, timeout_s: float) -> None:
         with contextlib.closing(sqlite3.connect(self.path, timeout_s)) as c:
@@ -238,6 +305,9 @@ class Database:
         try:
             if last:
                 self._fold()
+        except (OSError, RuntimeError) as e:
+            # they can be read where they are, and the next who closes the notebook folds them
+            logger.warning("%s: its arrays stay in files of their own: %s", self.path, e)
         finally:
             self.engine.dispose()
             if last:
@@ -288,6 +358,11 @@ def _engine(path: Path) -> sa.Engine:
         sa.URL.create("sqlite", database=os.fspath(path)),
         connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
     )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _(dialect, record, arguments, options):  # type: ignore[no-untyped-def]
+        is_frozen = path.exists() and not os.access(path.parent, os.W_OK)
+        return read_only(path, **options) if is_frozen else None
 
     # sqlite3 begins transactions by itself, but not for all statements: SQLAlchemy's
     # documentation has this remedy under "pysqlite: transactions with SQLite"

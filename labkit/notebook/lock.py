@@ -7,6 +7,8 @@ second writer gets.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,7 +20,14 @@ from typing import ClassVar
 
 from labkit.errors import NotebookError, NotebookInUseError
 
-__all__ = ["WriterLock"]
+__all__ = ["WriterLock", "assert_unused"]
+
+#: What to do about a lock file that cannot be written, by the number of the error.
+_REMEDIES = {
+    errno.EROFS: ". The notebook can be read here; to write it, mount its disk for writing, "
+    "or copy it to another",
+    errno.ENOSPC: ". The disk is full: free space there, then go on",
+}
 
 
 class WriterLock:
@@ -85,7 +94,8 @@ class WriterLock:
             except OSError as e:
                 if fd >= 0:
                     os.close(fd)
-                raise NotebookError(f"{self._path} cannot be written: {e.strerror}") from e
+                remedy = _REMEDIES.get(e.errno or 0, "")
+                raise NotebookError(f"{self._path} cannot be written: {e.strerror}{remedy}") from e
             # the last holder deleted the file after we had opened it
             os.close(fd)
 
@@ -106,7 +116,9 @@ class WriterLock:
                 self._held[self._path] = (fd, count - 1)
                 return
             del self._held[self._path]
-            self._path.unlink(missing_ok=True)
+            # a file that nobody holds is no lock
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
             os.close(fd)
 
     @classmethod
@@ -116,6 +128,27 @@ class WriterLock:
             os.close(fd)
         cls._held = {}
         cls._guard = threading.Lock()
+
+
+def assert_unused(database: Path) -> None:
+    """Make sure that nobody writes a notebook now, without leaving a trace beside it.
+
+    Raises
+    ------
+    NotebookInUseError
+        When somebody does, in this process or in another.
+    """
+    path = database.resolve().with_name(database.resolve().name + ".lock")
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        raise NotebookInUseError(str(database), *_holder(fd)) from e
+    finally:
+        os.close(fd)
 
 
 os.register_at_fork(after_in_child=WriterLock._after_fork)

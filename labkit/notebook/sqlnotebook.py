@@ -104,10 +104,13 @@ class SQLiteLabNotebook(LabNotebook):
 
     def commit(self) -> None:
         """Note which result set is current, if nobody else writes. All else is on disk already."""
-        tag = self.currentTag()
-        if tag == self._database.get("current") or self.isLocked():
+        tag, noted = self.currentTag(), self._database.get("current")
+        if tag == noted or self.isLocked():
             return
         ours = self._database.lock.held
+        if not ours and noted not in self._resultSets:
+            # damaged: one who has only read does not write into that
+            return
         with contextlib.suppress(*(() if ours else (NotebookError,))):
             self._database.set("current", tag)
 

@@ -107,12 +107,19 @@ class SQLResultSet(ResultSet):
             waiting = c.execute(self._where_pending(schema.pending.c.parameters).limit(1)).scalar()
             has_rows = self._count(c) > 0
             facts = c.execute(sa.select(schema.provenance.c.facts)).scalars().all()
+        with self._database.decoding():
+            return self._names_of(known, waiting, facts if has_rows else None)
+
+    @staticmethod
+    def _names_of(
+        known: Iterable[tuple[str, str]], waiting: str | None, facts: Sequence[str] | None
+    ) -> dict[str, list[str] | None]:
         names: dict[str, list[str] | None] = {}
         for part in PARTS:
             found = {name for p, name in known if p == part}
             if part == PARAMETERS and waiting is not None:
                 found |= set(loads(waiting, _NoArrays()))
-            if part == METADATA and has_rows:
+            if part == METADATA and facts is not None:
                 found |= Experiment.StandardMetadata
                 found.update(*(loads(text, _NoArrays()) for text in facts))
             names[part] = sorted(found) if found else None
@@ -162,7 +169,7 @@ class SQLResultSet(ResultSet):
             text = c.execute(query).scalar()
         if text is None:
             raise KeyError(k)
-        with self._database.arrays.reader() as arrays:
+        with self._database.decoding(), self._database.arrays.reader() as arrays:
             return loads(text, arrays)
 
     def setAttribute(self, k: str, v: Any) -> None:
@@ -261,10 +268,10 @@ class SQLResultSet(ResultSet):
             s: sa.ColumnElement[Any] = sa.literal(False)
             if status is not None and status.kind != "null":
                 s = sa.column(status.column)
-            query = (
-                sa.select(k, sa.func.max(s)).select_from(table).where(k.is_not(None)).group_by(k)
-            )
-            return {name: bool(good) for name, good in c.execute(query)}
+            keys = sa.select(k).select_from(table).where(k.is_not(None))
+            # in two turns, since to group a million keys takes SQLite longer than to read them
+            known_ones = dict.fromkeys(c.execute(keys).scalars(), False)
+            return known_ones | dict.fromkeys(c.execute(keys.where(s)).scalars(), True)
 
     def source_digests(self, experiment: str, version: int | str) -> set[str]:
         """Return the source digests with which this version of an experiment has run.
@@ -273,7 +280,8 @@ class SQLResultSet(ResultSet):
         """
         with self._database.read() as c:
             texts = c.execute(sa.select(schema.provenance.c.facts)).scalars().all()
-        return digests((loads(text, _NoArrays()) for text in texts), experiment, version)
+        with self._database.decoding():
+            return digests((loads(text, _NoArrays()) for text in texts), experiment, version)
 
     # ---------- pending ----------
 
@@ -342,7 +350,7 @@ class SQLResultSet(ResultSet):
             text = c.execute(query).scalar()
         if text is None:
             raise PendingResultException(jobid)
-        with self._database.arrays.reader() as arrays:
+        with self._database.decoding(), self._database.arrays.reader() as arrays:
             point: dict[str, Any] = loads(text, arrays)
         return point
 

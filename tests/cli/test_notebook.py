@@ -268,3 +268,68 @@ def test_reading_takes_no_lock_and_writes_nothing(labkit_, folder):
     labkit_("notebook", "show", "walk.db", "--metadata")
     labkit_("notebook", "log", "walk.db", "ffffffff", status=2)
     assert listing(folder) == before
+
+
+# ---------- check and recover ----------
+
+
+def damage(path, old, new):
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+
+
+@pytest.mark.usefixtures("walks")
+def test_check_of_a_sound_notebook(labkit_, folder):
+    before = listing(folder)
+    done = labkit_("notebook", "check", "walk.db")
+    assert "six walks: 6 outcomes and 6 arrays sound\n" in done.stdout
+    assert done.stdout.endswith("walk.db is sound.\n")
+    assert listing(folder) == before
+    told = json.loads(labkit_("notebook", "check", "walk.db", "--json").stdout)
+    assert (told["is_sound"], told["lost_keys"], told["findings"]) == (True, [], [])
+
+
+@pytest.mark.usefixtures("walks")
+def test_check_and_recover_a_damaged_notebook(labkit_, folder):
+    with labkit.SQLiteLabNotebook("walk.db").open() as notebook:
+        rows = notebook.results("six walks")
+    key, path = rows[3]["metadata"]["labkit.key"], rows[3]["results"]["path"]
+    damage(folder / "walk.h5", path.tobytes(), path.tobytes()[::-1])
+    done = labkit_("notebook", "check", "walk.db", status=1)
+    assert "six walks: 6 outcomes and 5 arrays sound\n" in done.stdout
+    assert f"array path of key {key}" in done.stdout
+    assert done.stdout.endswith("  labkit notebook recover walk.db -o NEW.db\n")
+    told = json.loads(labkit_("notebook", "check", "walk.db", "--json", status=1).stdout)
+    assert told["lost_keys"] == [key]
+    before = listing(folder)
+    done = labkit_("notebook", "recover", "walk.db", "-o", "saved.db")
+    assert f"array path of key {key}" in done.stdout
+    assert done.stdout.endswith(
+        "saved.db holds 6 outcomes in 2 result sets; what is lost is said above.\n"
+    )
+    assert listing(folder).items() >= before.items()
+    assert labkit_("notebook", "check", "saved.db").stdout.endswith("saved.db is sound.\n")
+    done = labkit_("notebook", "recover", "walk.db", "-o", "saved.db", status=2)
+    assert "saved.db is there already and is not overwritten" in done.stderr
+
+
+@pytest.mark.usefixtures("walks")
+@pytest.mark.parametrize("command", [["show"], ["ls"], ["log"], ["export"]])
+def test_commands_that_meet_damage_say_what_to_type(labkit_, folder, command):
+    path = folder / "stumbles.db"
+    data = bytearray(path.read_bytes())
+    data[4096 * 2 :] = b"\xff" * (len(data) - 4096 * 2)
+    path.write_bytes(data)
+    more = {"log": ["abcd"], "export": ["out.csv"]}
+    done = labkit_("notebook", *command, path, *more.get(command[0], []), status=2)
+    assert f"labkit notebook check {path}" in done.stderr
+
+
+def test_nothing_to_check(labkit_, folder):
+    done = labkit_("notebook", "check", "absent.db", status=2)
+    assert "there is no notebook absent.db" in done.stderr
+    (folder / "other.db").write_text("something else")
+    done = labkit_("notebook", "recover", "other.db", "-o", "new.db", status=2)
+    assert "nothing of a labkit notebook can be found" in done.stderr
+    assert not (folder / "new.db").exists()

@@ -10,6 +10,7 @@ import pytest
 import labkit
 from labkit.cli.running import Place
 from labkit.cluster.local import LocalCluster
+from labkit.labs.lab import Lab
 from labkit.labs.sweep import ONLY
 
 from .conftest import listing, until
@@ -177,6 +178,10 @@ def test_a_dry_run_needs_no_lock(labkit_):
         (["walks.py:Free"], "declares no parameters: name one by --set"),
         (["walks.py:Walk", "--serial", "--engines", "2"], "one of --engines, --profile and"),
         (["walks.py:Walk", "--engines", "0"], "x>=1"),
+        (["walks.py:Walk", "--serial", "--timeout", "5"], "where --timeout can stop none"),
+        (["walks.py:Walk", "--timeout", "0"], "0 is no time in seconds above 0"),
+        (["walks.py:Walk", "--timeout", "nan"], "nan is no time in seconds above 0"),
+        (["walks.py:Walk", "--chunk", "0"], "x>=1"),
         (["walks.py:Walk", "--only", "some"], "'missing', 'failed', 'all'"),
         (["walks.py:Walk", "--notebook", "walks.py"], "is not an SQLite notebook"),
         ([], "Missing argument 'MODULE:CLASS'"),
@@ -243,6 +248,39 @@ def test_on_own_engines(start, folder):
     assert "2 of 4 points done, 2 failed" in out
     assert "x=1: ValueError: a stone" in out
     assert frame("stumbles.db")["labkit.engine"].notna().all()
+
+
+def test_a_time_limit_for_a_point(start, folder):
+    (folder / "stalls.py").write_text(
+        "import ctypes, labkit\n"
+        "class Stalls(labkit.Experiment):\n"
+        "    x = labkit.Parameter(range(3))\n"
+        "    def do(self, params):\n"
+        "        if params['x'] == 1:\n"
+        "            ctypes.CDLL(None).sleep(100)\n"
+        "        return {'y': 0}\n"
+    )
+    words = ("run", "stalls.py:Stalls", "--engines", "1", "--timeout", "1.5")
+    status, out, err = start(*words).ended()
+    assert (status, err) == (1, "")
+    assert "2 of 3 points done, 1 failed" in out
+    assert "x=1: labkit.errors.PointTimeoutError: stopped after 1.5 s, its time limit" in out
+
+
+@pytest.mark.parametrize("place", [["--serial"], ["--engines", "1"]])
+def test_options_reach_the_lab(labkit_, monkeypatch, place):
+    given = []
+    run = Lab.runExperiment
+
+    def noting(lab, e, only="all", **options):
+        given.append((only, options))
+        run(lab, e, only, **options)
+
+    monkeypatch.setattr(Lab, "runExperiment", noting)
+    limits = ["--timeout", "60"] if "--serial" not in place else []
+    labkit_("run", "walks.py:Walk", *place, "--chunk", "2", *limits)
+    assert given == [("missing", {"timeout": 60.0 if limits else None, "chunk": 2})]
+    assert len(frame("walk.db")) == 6
 
 
 def test_an_engine_a_core_but_not_more_than_points():

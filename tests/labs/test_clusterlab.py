@@ -367,6 +367,12 @@ class TestEndOfALab:
             assert not (tmp_path / "lab.db.spool").exists()
 
 
+def test_an_own_cluster_has_as_many_threads_an_engine_as_are_wanted(notebook, monkeypatch):
+    monkeypatch.setenv("LABKIT_THREADS", "2")
+    with labkit.ClusterLab(notebook, n=1) as lab:
+        assert lab.engines().apply_sync(os.getenv, "OMP_NUM_THREADS") == ["2"]
+
+
 def test_an_own_cluster_has_one_thread_an_engine(notebook):
     with labkit.ClusterLab(notebook, n=1) as lab:
         assert lab.engines().apply_sync(os.getenv, "OMP_NUM_THREADS") == ["1"]

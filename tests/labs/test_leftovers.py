@@ -164,3 +164,13 @@ def test_a_cluster_of_another_lab_in_this_process_is_not_dead(left):
     finally:
         ALIVE.discard(OWN + "x")
     assert left.numberOfPendingResults() == 4
+
+
+def test_what_was_on_a_controller_that_was_started_again_is_missing(left):
+    left.dropPendingResults([f"sweep-{i}" for i in range(4)])
+    left.current().addPendingResults("again", POINTS)
+    left.recordChunks([SentChunk("three", "again", 0, 4, "key1 at profile lab", "m3")])
+    Leftovers(left, "key2 at profile other", set())
+    assert left.numberOfPendingResults() == 4
+    Leftovers(left, "key2 at profile lab", set())
+    assert not left.anyPending()

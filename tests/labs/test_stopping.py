@@ -234,6 +234,22 @@ class TestControllerDies:
             assert sorted(lab.dataframe()["x"]) == list(range(40))
             lab.close()
 
+    def test_a_new_lab_goes_on_as_well(self, notebook, tmp_path):
+        url_file = tmp_path / "profile" / "security" / "ipcontroller-client.json"
+        with cluster_in(tmp_path / "profile"):
+            lab = labkit.ClusterLab(notebook, url_file=url_file)
+            lab["x"] = range(40)
+            lab.runExperiment(Sleeps(0.1))
+            lab.close()
+        with (
+            cluster_in(tmp_path / "profile"),
+            labkit.ClusterLab(notebook, url_file=url_file) as lab,
+        ):
+            lab["x"] = range(40)
+            lab.runExperiment(Sleeps(0.1), only="missing")
+            assert lab.wait(timeout=60)
+            assert sorted(lab.dataframe()["x"]) == list(range(40))
+
 
 @contextmanager
 def cluster_in(profile):

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+import labkit
 from labkit import SQLiteLabNotebook
 from labkit.errors import NotebookError, NotebookInUseError
-from labkit.notebook.lock import WriterLock
+from labkit.notebook.lock import WriterLock, assert_unused
 
 from .outcomes import outcome_of
 from .processes import process, until
@@ -233,3 +234,43 @@ def test_a_reader_sees_what_another_process_adds(path: Path) -> None:
         assert writer.end() == 0
     # it came in pieces, while it was written
     assert len(seen) > 3
+
+
+class Ran(labkit.Experiment):
+    """Counts how often it ran."""
+
+    n = labkit.Parameter([1, 2])
+    runs = 0
+
+    def do(self, params: dict[str, Any]) -> dict[str, Any]:
+        type(self).runs += 1
+        return {"n": params["n"]}
+
+
+def test_a_second_lab_runs_nothing_until_the_first_has_ended(path: Path) -> None:
+    Ran.runs = 0
+    with process("hold", path) as holder:
+        assert holder.line() == "held"
+        with SQLiteLabNotebook(path).open() as notebook:
+            lab = labkit.Lab(notebook)
+            with pytest.raises(NotebookInUseError, match=f"process {holder.pid} on"):
+                lab.runExperiment(Ran())
+            assert (Ran.runs, notebook.numberOfPendingResults()) == (0, 0)
+            holder.kill()
+            holder.end()
+            lab.runExperiment(Ran())
+            assert (Ran.runs, notebook.numberOfResults()) == (2, 3)
+
+
+def test_whether_somebody_writes_is_asked_without_a_trace(path: Path) -> None:
+    SQLiteLabNotebook(path).close()
+    assert_unused(path)
+    assert not lock_file(path).exists()
+    with process("hold", path) as holder:
+        assert holder.line() == "held"
+        with pytest.raises(NotebookInUseError, match=f"process {holder.pid} on"):
+            assert_unused(path)
+        holder.kill()
+        holder.end()
+    assert_unused(path)
+    assert lock_file(path).exists()
