@@ -1,6 +1,6 @@
 """Print how labkit compares with its peers: ``make bench``, or ``python -m tests.bench NAME``.
 
-A name is a benchmark, or one of its tables: ``matrixprofile``, ``matrixprofile.speed``.
+A name is a benchmark, or one of its tables: ``labs``, ``labs.points``, ``matrixprofile.speed``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from tests.bench import instructions, labs, matrixprofile
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "labs": labs.main,
+    **{f"labs.{table}": functools.partial(labs.main, table) for table in labs.TABLES},
     "instructions": instructions.main,
     "matrixprofile": matrixprofile.main,
     **{

@@ -1,4 +1,4 @@
-"""Points a second of an experiment that does nothing: labkit's labs against epyc's.
+"""How fast labkit's labs are: their tables, and the first of them, both labs against epyc's.
 
 Each pair runs in turn, so that both see the same machine; the median of the ratios is
 what counts. Everything a lab has is written to its notebook within the measured time.
@@ -6,14 +6,12 @@ what counts. Everything a lab has is written to its notebook within the measured
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import statistics
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,14 @@ import epyc
 import ipyparallel
 
 import labkit
-
-ROUNDS = 5
-
-
-class Nothing(epyc.Experiment):
-    """What both sides run: written for epyc, and so the same for both."""
-
-    def do(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {}
+from tests.bench.arrays import arrays
+from tests.bench.busy import busy
+from tests.bench.contest import ROUNDS
+from tests.bench.experiments import Nothing
+from tests.bench.farms import folder
+from tests.bench.million import million
+from tests.bench.points import points
+from tests.bench.waiting import waiting
 
 
 def points_a_second(lab: Any, points: int) -> float:
@@ -55,13 +52,6 @@ def compare(
         f"{title:<58} {mine:>9,.0f} /s {other:>9,.0f} /s {ratio:>8.1f} x (wanted: {wanted:g} x)",
         flush=True,
     )
-
-
-@contextlib.contextmanager
-def folder() -> Iterator[Path]:
-    """Give a folder that goes away."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
 
 
 def lab_ours() -> float:
@@ -100,12 +90,11 @@ def cluster_epyc(profile_dir: Path) -> float:
             lab.close()
 
 
-def main() -> None:
+def against_epyc() -> None:
     """Print the table."""
-    logging.getLogger().setLevel(logging.ERROR)
     # epyc activates its connection outside IPython, too
     warnings.filterwarnings("ignore", message="The IPython parallel magics")
-    print(f"{'points/s of an empty experiment':<58} {'labkit':>12} {'epyc':>12} {'ratio':>10}")
+    print(f"\n{'points/s of an empty experiment':<58} {'labkit':>12} {'epyc':>12} {'ratio':>10}")
     compare("Lab: SQLite against epyc's HDF5", lab_ours, lab_epyc, 10)
     with folder() as home:
         profile = home / "profile_bench"
@@ -119,3 +108,20 @@ def main() -> None:
                 lambda: cluster_epyc(profile),
                 50,
             )
+
+
+TABLES: dict[str, Callable[[], None]] = {
+    "epyc": against_epyc,
+    "points": points,
+    "busy": busy,
+    "arrays": arrays,
+    "million": million,
+    "wait": waiting,
+}
+
+
+def main(*tables: str) -> None:
+    """Print the tables of these names, or all."""
+    logging.getLogger().setLevel(logging.ERROR)
+    for table in tables or TABLES:
+        TABLES[table]()

@@ -1,4 +1,7 @@
-"""The peers, built once: stumpy as it is published, SCAMP from its source for this processor."""
+"""The peers, built once, each in an environment of its own.
+
+They are as they are published, but SCAMP, which is built from its source for this processor.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,12 @@ from tests.bench.processor import CACHE, Missing, compiler_flags, digest
 
 STUMPY = "1.14.1"
 SCAMP = "4.0.3"
+FARMS = {
+    "dask": ("distributed", "2026.8.0"),
+    "ray": ("ray", "2.60.0"),
+    "joblib": ("joblib", "1.6.0"),
+}
+"""What runs points: package and version."""
 LOG = CACHE / "build.log"
 
 # pyscamp has no argument for what SCAMP's own program takes as --max_tile_size
@@ -23,21 +32,37 @@ CHOSEN_TILE = 'args.max_tile_size = std::stoul(std::getenv("SCAMP_MAX_TILE_SIZE"
 
 
 def python() -> Path:
-    """Return the interpreter of the peers' environment, which has stumpy.
+    """Return the interpreter of the environment of the matrix profile's peers, which has stumpy.
 
     Raises
     ------
     Missing
         When it cannot be made.
     """
-    folder = CACHE / f"stumpy-{STUMPY}-{sys.implementation.cache_tag}"
+    return _environment("stumpy", STUMPY)
+
+
+def farm(name: str) -> Path:
+    """Return the interpreter that has one of the systems that run points.
+
+    Raises
+    ------
+    Missing
+        When it cannot be installed.
+    """
+    return _environment(*FARMS[name])
+
+
+def _environment(package: str, version: str) -> Path:
+    """Make an environment with this package, unless there is one; return its interpreter."""
+    folder = CACHE / f"{package}-{version}-{sys.implementation.cache_tag}"
     interpreter = folder / "bin" / "python"
     complete = folder / "complete"
     if not (complete.exists() and interpreter.exists()):
         CACHE.mkdir(parents=True, exist_ok=True)
-        print(f"Installing stumpy {STUMPY} into {folder}", flush=True)
+        print(f"Installing {package} {version} into {folder}", flush=True)
         _run([sys.executable, "-m", "venv", "--clear", folder])
-        _run([interpreter, "-m", "pip", "install", f"stumpy=={STUMPY}"])
+        _run([interpreter, "-m", "pip", "install", f"{package}=={version}"])
         complete.touch()
     return interpreter
 

@@ -1,0 +1,116 @@
+"""How busy a lab keeps its engines.
+
+A point takes an amount of processor time, and spins until it has had it (``time.thread_time``),
+because engines, controller and lab share the processors here: with a point that watches the
+clock on the wall, or sleeps, what the controller and the lab take from the engines would pass
+for work. So the busy share is work / (engines x wall time), and all that is not work counts
+against it. Beside it stand two other shares: of the run times that the notebook has, in which
+a point that had to wait for a processor counts as busy; and of as many plain processes that
+need no lab, which is what the machine had to give.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import statistics
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+import labkit
+from tests.bench.contest import ROUNDS
+from tests.bench.experiments import Spin, spin
+from tests.bench.farms import folder
+
+ENGINES = 2
+COUNT = min(ROUNDS, 3)
+PLAIN_S = 3.0
+
+
+class Load(NamedTuple):
+    """Points of known cost."""
+
+    title: str
+    seconds: Sequence[float]
+    wanted: float
+    """The least busy share."""
+
+
+class Shares(NamedTuple):
+    """Of what the engines could have done in the time."""
+
+    work: float
+    recorded: float
+    plain: float
+
+
+def loads() -> list[Load]:
+    """Return what is run; each costs tens of seconds."""
+    random = np.random.default_rng(4)
+    mix = np.exp(random.uniform(np.log(0.3e-3), np.log(0.3), 2_000))
+    return [
+        Load("20,000 points of 1 ms", [1e-3] * 20_000, 0.70),
+        Load("2,000 points of 10 ms", [1e-2] * 2_000, 0.95),
+        Load("400 points of 100 ms", [1e-1] * 400, 0.99),
+        Load("2,000 points of 0.3 to 300 ms, log-uniform", mix.tolist(), 1 / 1.05),
+    ]
+
+
+def busy() -> None:
+    """Print the table."""
+    print(f"\nbusy share of {ENGINES} engines (median of {COUNT} rounds); over: longer than ideal")
+    print(f"{'':<46}{'busy':>9}{'wanted':>9}{'over':>9}{'wanted':>9}{'recorded':>10}{'plain':>9}")
+    for load in loads():
+        found = [measure(load.seconds) for _ in range(COUNT)]
+        work, recorded, plain = (statistics.median(share) for share in zip(*found, strict=True))
+        print(
+            f"{load.title:<46}{work:>9.1%}{load.wanted:>9.1%}{1 / work - 1:>9.1%}"
+            f"{1 / load.wanted - 1:>9.1%}{recorded:>10.1%}{plain:>9.1%}",
+            flush=True,
+        )
+
+
+def measure(seconds: Sequence[float]) -> Shares:
+    """Run points of these costs on engines that have nothing else to do."""
+    with (
+        folder() as here,
+        labkit.ClusterLab(
+            labkit.SQLiteLabNotebook(here / "nb.db"), n=ENGINES, design=labkit.PointwiseDesign()
+        ) as lab,
+    ):
+        _run(lab, "warm-up", [1e-3] * 100)
+        wall = _run(lab, "measured", seconds)
+        times = lab.notebook().current().dataframe()[labkit.Experiment.ELAPSED_TIME]
+        assert len(times) == len(seconds)
+        capacity = ENGINES * wall
+        return Shares(sum(seconds) / capacity, float(times.sum()) / capacity, plain())
+
+
+def _run(lab: labkit.ClusterLab, tag: str, seconds: Sequence[float]) -> float:
+    """Return how long the points took, from the call until everything is on disk."""
+    lab.notebook().addResultSet(tag)
+    # points of equal cost are told apart by their number
+    lab["n"], lab["seconds"] = range(len(seconds)), seconds
+    started = time.perf_counter()
+    lab.runExperiment(Spin())
+    assert lab.wait()
+    return time.perf_counter() - started
+
+
+def plain() -> float:
+    """Return the busy share of processes that do nothing but spin."""
+    cost = 1e-2
+    share = [[cost] * int(PLAIN_S / cost)] * ENGINES
+    with multiprocessing.get_context("spawn").Pool(ENGINES) as pool:
+        walls = pool.map(_spin_all, share, chunksize=1)
+    return sum(itertools.chain(*share)) / sum(walls)
+
+
+def _spin_all(seconds: Sequence[float]) -> float:
+    started = time.perf_counter()
+    for cost in seconds:
+        spin(cost)
+    return time.perf_counter() - started
