@@ -23,10 +23,10 @@ def check(path: Path, *, as_json: bool) -> tuple[bool, str]:
 def _checked(found: NotebookCondition) -> Iterator[str]:
     yield from found.lines()
     if found.is_sound:
-        yield f"{found.path} is sound."
+        yield f"{found.notebook} is sound."
         return
-    yield f"{found.path} is damaged. What is sound is saved by:"
-    yield f"  labkit notebook recover {shlex.quote(str(found.path))} -o NEW.db"
+    yield f"{found.notebook} is damaged. What is sound is saved by:"
+    yield f"  labkit notebook recover {shlex.quote(str(found.notebook))} -o NEW.db"
 
 
 def recover(path: Path, out: Path, *, as_json: bool) -> str:

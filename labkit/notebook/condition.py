@@ -20,13 +20,13 @@ class LostRow:
     """Its number in the table of the result set."""
     run: str | None
     """The run that gave it, as far as it had one."""
-    key: str | None
+    point: str | None
     """The key of its point, where something else in the notebook tells it."""
 
     def __str__(self) -> str:
         names = [f"row {self.row}"]
         names += [f"run {self.run}"] if self.run else []
-        names += [f"key {self.key}"] if self.key else []
+        names += [f"key {self.point}"] if self.point else []
         return ", ".join(names)
 
 
@@ -36,7 +36,7 @@ class LostValue:
 
     row: int
     """The number of the row."""
-    key: str | None
+    point: str | None
     """The key of the point."""
     name: str
     """The name of the parameter, result or metadata element."""
@@ -47,7 +47,7 @@ class LostValue:
 
     def __str__(self) -> str:
         what = "array" if self.is_array else "value"
-        where = f"key {self.key}" if self.key else f"row {self.row}"
+        where = f"key {self.point}" if self.point else f"row {self.row}"
         return f"{what} {self.name} of {where}: {self.reason}"
 
 
@@ -83,7 +83,7 @@ class ResultSetCondition:
 class NotebookCondition:
     """What :func:`labkit.notebook.check` and :func:`labkit.notebook.recover` have found."""
 
-    path: Path
+    notebook: Path
     """The notebook."""
     findings: list[str]
     """What is wrong with its file, in plain words."""
@@ -106,7 +106,7 @@ class NotebookCondition:
         lost: list[LostRow | LostValue] = []
         for rs in self.result_sets:
             lost += [*rs.lost_rows, *rs.lost_values]
-        return sorted({one.key for one in lost if one.key})
+        return sorted({one.point for one in lost if one.point})
 
     def lines(self) -> Iterator[str]:
         """Yield all of it as text, the first few of each kind of loss by name."""

@@ -441,8 +441,8 @@ def test_a_damaged_slab_is_not_taken_for_data(
     more = condition_of(found, "more walks")
     assert (more.rows, more.arrays, more.lost_rows) == (20, 39, [])
     (lost,) = more.lost_arrays
-    assert (lost.key, lost.name, lost.is_array) == (f"{7:032x}", "big", True)
-    assert found.lost_keys == [lost.key]
+    assert (lost.point, lost.name, lost.is_array) == (f"{7:032x}", "big", True)
+    assert found.lost_keys == [lost.point]
     for n, rc in enumerate(results(tmp_path / "new.db", "more walks")):
         big = rc["results"]["big"]
         assert big is None if n == 7 else list(big) == [n] * 50
@@ -458,7 +458,7 @@ def test_of_a_dataset_the_sound_arrays_are_saved(tmp_path: Path) -> None:
     overwrite(file, file.read_bytes().index(np.full(9, 7).tobytes()), b"\x01")
     overwrite(file, file.read_bytes().index(np.array(["x", "12"]).tobytes()), b"y")
     found = recover(path, tmp_path / "new.db")
-    assert [value.key for value in found.result_sets[0].lost_arrays] == [f"{7:032x}", f"{12:032x}"]
+    assert [value.point for value in found.result_sets[0].lost_arrays] == [f"{7:032x}", f"{12:032x}"]
     for n, rc in enumerate(results(tmp_path / "new.db", DEFAULT)):
         a, b = rc["results"]["a"], rc["results"]["b"]
         assert a is None if n == 7 else same(a, np.full(9, n))
@@ -487,7 +487,7 @@ def test_damaged_copies_of_arrays(with_arrays: Path, tmp_path: Path, seed: int) 
     file.write_bytes(spoiled(file.read_bytes(), random.Random(seed)))
     found = recover(with_arrays, tmp_path / "new.db")
     saved = results(tmp_path / "new.db", "more walks")
-    lost = {(v.key, v.name) for v in condition_of(found, "more walks").lost_arrays}
+    lost = {(v.point, v.name) for v in condition_of(found, "more walks").lost_arrays}
     for was, now in zip(wanted, saved, strict=True):
         for name, value in was["results"].items():
             is_lost = (was["metadata"][KEY], name) in lost
