@@ -6,7 +6,7 @@ from labkit.notebook.epychdf5 import HDF5LabNotebook
 from labkit.notebook.epycjson import JSONLabNotebook
 from labkit.notebook.labnotebook import LabNotebook
 from labkit.notebook.resultset import ResultSet
-from labkit.notebook.sqlnotebook import SQLiteLabNotebook
+from labkit.notebook.sqlitenotebook import SQLiteLabNotebook
 
 __all__ = [
     "HDF5LabNotebook",
