@@ -5,6 +5,7 @@ from __future__ import annotations
 from labkit.notebook.epychdf5 import HDF5LabNotebook
 from labkit.notebook.epycjson import JSONLabNotebook
 from labkit.notebook.labnotebook import LabNotebook
+from labkit.notebook.postgresnotebook import SQLLabNotebook
 from labkit.notebook.resultset import ResultSet
 from labkit.notebook.sqlitenotebook import SQLiteLabNotebook
 
@@ -13,5 +14,6 @@ __all__ = [
     "JSONLabNotebook",
     "LabNotebook",
     "ResultSet",
+    "SQLLabNotebook",
     "SQLiteLabNotebook",
 ]

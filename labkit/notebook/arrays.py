@@ -257,8 +257,10 @@ class ArrayReader:
         own, main = self._store.numbered(number_of(path)), self._store.path
         try:
             return self._file(own)[path]
-        except FileNotFoundError:
-            pass
+        except OSError:
+            # not there, or folded while it was being opened
+            if own.exists():
+                raise
         if main in self._files and path not in self._files[main]:
             # folded since main was opened
             self._close(main)

@@ -16,7 +16,19 @@ from sqlalchemy.sql import quoted_name
 
 from labkit.notebook.values import KINDS
 
-__all__ = ["POSTGRESQL", "SQLITE", "Dialect", "delete_rows", "insert", "insert_rows", "quote"]
+__all__ = [
+    "HERE",
+    "POSTGRESQL",
+    "SQLITE",
+    "Dialect",
+    "delete_rows",
+    "insert",
+    "insert_rows",
+    "quote",
+]
+
+#: The number of the connection's schema in PostgreSQL, which has the notebook's tables.
+HERE = "quote_ident(current_schema())::regnamespace::oid"
 
 #: Beyond this a double does not hold each integer.
 _EXACT_IN_DOUBLE = 2**53
@@ -38,9 +50,9 @@ class Dialect:
     """The column by which pending results are in the order of their arrival, if needed."""
     relations: Callable[[sa.Connection], Sequence[str]]
     """Returns the names that no new table can have."""
-    widen: Callable[[sa.Connection, str, str, str], None]
-    """Lets a column of whole numbers hold all numbers: connection, table, column, the column
-    of what cells cannot say."""
+    widen: Callable[[sa.Connection, str, str, str], None] | None
+    """Lets a column of whole numbers hold all numbers, if cells have the type of their column.
+    Takes connection, table, column, and the column of what cells cannot say."""
     text: Callable[[str], str]
     """Turns any text into one that a cell can hold."""
     original: Callable[[str], str]
@@ -127,16 +139,10 @@ def _tables(c: sa.Connection) -> Sequence[str]:
 def _relations(c: sa.Connection) -> Sequence[str]:
     # indexes, sequences and views share their names with tables
     return (
-        c.exec_driver_sql(
-            "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
-        )
+        c.exec_driver_sql(f"SELECT relname FROM pg_class WHERE relnamespace = {HERE}")
         .scalars()
         .all()
     )
-
-
-def _leave(c: sa.Connection, table: str, column: str, exact: str) -> None:
-    """Do nothing: SQLite's cells have their own types."""
 
 
 def _widen(c: sa.Connection, table: str, column: str, exact: str) -> None:
@@ -179,7 +185,7 @@ SQLITE = Dialect(
     reserved=frozenset(),
     arrival=None,
     relations=_tables,
-    widen=_leave,
+    widen=None,
     text=_same,
     original=_same,
 )

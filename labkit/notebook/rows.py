@@ -70,6 +70,7 @@ class RowWriter:
         self._database = database
         self._columns = columns_of(c, result_set)
         self._provenance: dict[str, int] = {}
+        self._widened: list[str] = []
         self._slabs = self._new_slabs()
 
     def _new_slabs(self) -> SlabWriter:
@@ -85,6 +86,8 @@ class RowWriter:
         """
         self._slabs = self._new_slabs()
         rows = [self._row(outcome, run) for outcome, run in zip(outcomes, runs, strict=True)]
+        while self._widened:
+            _move_large(self._widened.pop(), rows)
         if self._slabs:
             # before the rows that refer to it can commit
             self._database.arrays.write(self._slabs)
@@ -158,7 +161,9 @@ class RowWriter:
         """Let a column of whole numbers hold all numbers."""
         column.kind = "float"
         self._register(column)
-        self._database.dialect.widen(self._c, self._table, column.column, schema.EXACT)
+        if self._database.dialect.widen is not None:
+            self._database.dialect.widen(self._c, self._table, column.column, schema.EXACT)
+            self._widened.append(column.column)
 
     def _register(self, column: Column) -> None:
         t = schema.columns
@@ -193,6 +198,16 @@ class RowWriter:
         if self._c.execute(query).scalar() is None:
             self._c.execute(sa.insert(t).values(facts=facts))
         return int(self._c.execute(query).scalar_one())
+
+
+def _move_large(column: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Move whole numbers that no double holds out of the cells of a column."""
+    for row in rows:
+        cell = row.get(column)
+        if type(cell) is int and not fits("int", "float", cell):
+            before = f"{row[schema.EXACT][:-1]}," if schema.EXACT in row else "["
+            row[schema.EXACT] = f"{before}[{json.dumps(column)},{cell}]]"
+            row[column] = None
 
 
 def _tagged(name: str, kind: str, cell: Any, value: Any, slabs: SlabWriter) -> str:
