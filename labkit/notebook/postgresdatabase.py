@@ -80,7 +80,14 @@ class PostgresDatabase(Database):
         self._closings = 0
         self.engine = self._reading_engine()
         self._all.add(self)
-        given = None if arrays is None else Path(arrays).absolute()
+        try:
+            self._open(None if arrays is None else Path(arrays).absolute(), create)
+        except BaseException:
+            self._leave(lambda c: None)
+            self.engine.dispose()
+            raise
+
+    def _open(self, given: Path | None, create: bool) -> None:
         if self._is_new():
             self._create(given, create)
         else:
@@ -176,19 +183,14 @@ class PostgresDatabase(Database):
 
     def _erase(self, given: Path | None) -> None:
         folder = given or Path(self.get("arrays") or ".")
-        writer = self._joined()
-        try:
-            with self._server.translated(), writer.alone() as c:
-                for table in c.execute(sa.select(schema.result_sets.c.table)).scalars().all():
-                    c.execute(sa.schema.DropTable(sa.Table(table, sa.MetaData())))
-                # numbers of files go on: what a kill leaves of the old ones is not taken for new
-                for other in postgresschema.metadata.sorted_tables:
-                    other.drop(c, checkfirst=False)
-                self._fill(c, folder)
-            ArrayStore(folder, _STEM).delete()
-        except BaseException:
-            self._leave(lambda c: None)
-            raise
+        with self._server.translated(), self._joined().alone() as c:
+            for table in c.execute(sa.select(schema.result_sets.c.table)).scalars().all():
+                c.execute(sa.schema.DropTable(sa.Table(table, sa.MetaData())))
+            # numbers of files go on: what a kill leaves of the old ones is not taken for new
+            for other in postgresschema.metadata.sorted_tables:
+                other.drop(c, checkfirst=False)
+            self._fill(c, folder)
+        ArrayStore(folder, _STEM).delete()
 
     # ---------- reading ----------
 

@@ -47,6 +47,20 @@ def hold(path: str) -> None:
         sys.stdin.readline()
 
 
+def sweep(path: str, number: int, count: int) -> None:
+    """Write outcomes with arrays into a result set of its own, once it is told to."""
+    with opened(path).open() as notebook:
+        notebook.addResultSet(f"set {number}")
+        points = [(f"key-{i}", {"n": i}) for i in range(count)]
+        notebook.current().addPendingResults(f"sweep-{number}", points)
+        say("held")
+        sys.stdin.readline()
+        for i, job in enumerate(notebook.pendingResults()):
+            results = {"array": array_of(1000 * number + i), f"own {number}": i}
+            notebook.recordRuns([(job, outcome_of(results, n=i))])
+            say(i)
+
+
 def leave(path: str) -> None:
     """Write an array, and end without closing the notebook."""
     notebook = opened(path)
@@ -64,15 +78,15 @@ def fork(path: str) -> None:
     child = os.fork()
     if child == 0:
         try:
-            say("child", notebook._database.lock.held)
-            notebook._database.lock.release()
-            opened(path).setDescription("mine")
+            say("child", notebook._database.is_writing)
+            notebook._database.close()
+            opened(path).addResult(outcome_of({"x": 2}))
         except Exception as e:
             say(type(e).__name__)
         time.sleep(LIMIT_S)
         os._exit(0)
     sys.stdin.readline()
-    say("parent", notebook._database.lock.held, child)
+    say("parent", notebook._database.is_writing, child)
     sys.stdin.readline()
 
 
