@@ -122,14 +122,32 @@ def _insert_text(
 
 def delete_rows(c: sa.Connection, column: sa.Column[Any], values: Sequence[Any]) -> None:
     """Delete the rows that have one of these values in a column."""
-    if values:
+    if not values:
+        return
+    if c.dialect.name == "sqlite":
         c.exec_driver_sql(_delete_text(c.dialect, column), [(value,) for value in values])
+    else:
+        c.execute(sa.delete(column.table).where(among(c, column, values)))
 
 
 @functools.lru_cache(maxsize=32)
 def _delete_text(dialect: sa.Dialect, column: sa.Column[Any]) -> str:
     statement = sa.delete(column.table).where(column == sa.bindparam("v"))
     return str(statement.compile(dialect=dialect))
+
+
+def among(
+    c: sa.Connection, column: sa.Column[Any], values: Sequence[Any]
+) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has one of these values, of which there may be many."""
+    if c.dialect.name == "sqlite":
+        return column.in_(values)
+    from sqlalchemy.dialects import postgresql
+
+    # one parameter, not thousands
+    kind = sa.Text if isinstance(column.type, sa.Text) else sa.BigInteger
+    array = sa.literal(list(values), postgresql.ARRAY(kind))
+    return column == sa.any_(array)
 
 
 def _tables(c: sa.Connection) -> Sequence[str]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from labkit.errors import NotebookError, PendingResultException, UnknownResultSetError
 from labkit.notebook import schema
 from labkit.notebook.database import Begin, Database, put
-from labkit.notebook.dialects import delete_rows, insert_rows
+from labkit.notebook.dialects import among, delete_rows, insert_rows
 from labkit.notebook.labnotebook import LabNotebook, SentChunk
 from labkit.notebook.resultset import ResultSet
 from labkit.notebook.sqlresultset import SQLResultSet
@@ -243,7 +243,7 @@ class DatabaseLabNotebook(LabNotebook):
         for name in c.execute(tables).scalars().all() if jobs else ():
             run = schema.result_set_table(name).c[schema.RUN]
             for start in range(0, len(jobs), 10_000):
-                query = sa.select(run).where(run.in_(jobs[start : start + 10_000]))
+                query = sa.select(run).where(among(c, run, jobs[start : start + 10_000]))
                 found.update(c.execute(query).scalars())
         return found
 
@@ -391,7 +391,7 @@ def _holders(c: sa.Connection, jobs: Sequence[str]) -> dict[str, int]:
     p = schema.pending.c
     for start in range(0, len(jobs), 10_000):
         some = jobs[start : start + 10_000]
-        rows = c.execute(sa.select(p.job, p.result_set).where(p.job.in_(some)))
+        rows = c.execute(sa.select(p.job, p.result_set).where(among(c, p.job, some)))
         found.update((job, number) for job, number in rows)
     return found
 
