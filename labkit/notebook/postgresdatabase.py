@@ -131,8 +131,8 @@ class PostgresDatabase(Database):
             return not _has_notebook(c)
 
     def _default_folder(self, c: sa.Connection) -> Path:
-        space = c.exec_driver_sql("SELECT current_schema()").scalar()
-        return Path(f"{self._server.database}.{space}.arrays".replace("/", "_")).absolute()
+        names = c.exec_driver_sql("SELECT current_database(), current_schema()").one()
+        return Path(f"{'.'.join(names)}.arrays".replace("/", "_")).absolute()
 
     def _create(self, given: Path | None, create: bool) -> None:
         with self._server.translated():
@@ -289,6 +289,8 @@ class PostgresDatabase(Database):
         try:
             if self.is_writing:
                 self._leave(self._fold)
+            with contextlib.suppress(OSError):
+                (self.arrays.path.parent / "spool").rmdir()
         finally:
             self._closings += 1
             self.engine.dispose()

@@ -109,6 +109,17 @@ class Server:
             c.execute(f"CREATE SCHEMA {name}")
         return self.url(options=f"-csearch_path={name}")
 
+    def create_database(self, name: str) -> None:
+        """Make a further database."""
+        import psycopg
+
+        with psycopg.connect(self.conninfo(), autocommit=True) as c:
+            c.execute(f"CREATE DATABASE {name}")
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which all programs of PostgreSQL find this server."""
+        return {"PGHOST": str(self._folder), "PGUSER": "postgres", "PGPASSWORD": self.password}
+
     def conninfo(self) -> str:
         """Return how psycopg connects."""
         return f"host={self._folder} user=postgres password={self.password}"

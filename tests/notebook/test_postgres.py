@@ -480,6 +480,28 @@ def test_a_schema_holds_a_notebook(server: Server, tmp_path: Path) -> None:
             assert nb.name().endswith(f"schema {space}")
 
 
+def test_a_role_that_may_only_read_reads(place: Place, server: Server) -> None:
+    with place.notebook().open() as nb:
+        nb.addResult(outcome_of({"x": 1, "array": np.arange(3)}))
+        space = execute(nb, "SELECT current_schema()")[0][0]
+        execute(
+            nb,
+            "CREATE ROLE guest LOGIN PASSWORD 'guest'; "
+            f"GRANT USAGE ON SCHEMA {space} TO guest; "
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA {space} TO guest",
+        )
+        with SQLLabNotebook(
+            server.url(user="guest", password="guest", options=f"-csearch_path={space}")
+        ).open() as reader:
+            assert list(reader.results()[0]["results"]["array"]) == [0, 1, 2]
+            assert reader.dataframe()["x"].tolist() == [1]
+            with pytest.raises(NotebookInUseError, match=str(os.getpid())):
+                reader.addResult(outcome_of())
+            nb.close()
+            with pytest.raises(NotebookError, match=r"permission denied .*; let the role .* GRANT"):
+                reader.addResult(outcome_of())
+
+
 def test_a_missing_schema_is_named(server: Server) -> None:
     with pytest.raises(NotebookError, match="has no schema for a notebook: name one"):
         SQLLabNotebook(server.url(options="-csearch_path=nowhere"))
