@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from labkit.errors import (
-    NotebookConnectionError,
     NotebookError,
     NotebookFormatError,
     NotebookVersionException,
@@ -302,8 +301,10 @@ class PostgresDatabase(Database):
         try:
             with self._server.translated():
                 writer.leave(id(self), fold)
-        except NotebookConnectionError as e:
-            # nothing is lost: the next writer folds
+        except NotebookFormatError:
+            raise
+        except NotebookError as e:
+            # no server, or no right: nothing is lost, and the next writer folds
             logger.warning("the arrays were left as they are: %s", e)
 
     def _fold(self, c: sa.Connection) -> None:

@@ -118,7 +118,7 @@ class Server:
         if state == "42P01":
             self._raise_missing(e, reason)
         if is_lost(e):
-            if e.statement is None:
+            if e.statement is None and not e.connection_invalidated:
                 raise NotebookConnectionError(
                     f"{self.name} cannot be reached: {reason}; {self._remedy(reason)}"
                 ) from e

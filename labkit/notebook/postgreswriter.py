@@ -86,6 +86,7 @@ class Writer:
         self._key = ("", "")
         self._users: dict[int, set[int]] = {}
         self._locked: set[int] = set()
+        self._unwanted: set[int] = set()
         self._connection: sa.Connection | None = None
         self._busy = threading.RLock()
         self._is_inside = False
@@ -93,11 +94,14 @@ class Writer:
 
     def held_by(self, user: int) -> set[int]:
         """Return the result sets that a user writes."""
-        return set(self._users.get(user, ()))
+        return self._users.get(user, set()).copy()
 
     def holds(self, user: int, result_sets: Iterable[int]) -> bool:
         """Test whether a user writes these result sets, by a connection that stands."""
         return self.held_by(user).issuperset(result_sets) and self._locked.issuperset(result_sets)
+
+    def _wanted(self) -> set[int]:
+        return set[int]().union(*self._users.values())
 
     # ---------- the connection ----------
 
@@ -132,7 +136,7 @@ class Writer:
         try:
             self._share(c)
             # what another process has taken meanwhile is found out when it is needed
-            for number in set[int]().union(*self._users.values()):
+            for number in self._wanted():
                 with contextlib.suppress(NotebookInUseError):
                     self._take(c, number)
         except BaseException:
@@ -189,6 +193,9 @@ class Writer:
             raise
         finally:
             self._is_inside = False
+            unwanted, self._unwanted = self._unwanted - self._wanted(), set()
+            if unwanted:
+                self._unlock(unwanted)
 
     def _roll_back(self, c: sa.Connection) -> None:
         try:
@@ -219,8 +226,13 @@ class Writer:
         raise NotebookInUseError(what, host, pid, began if since else "a moment ago")
 
     @contextmanager
-    def alone(self) -> Iterator[sa.Connection]:
+    def alone(self, is_leaving: bool = False) -> Iterator[sa.Connection]:
         """Run a transaction while no other process writes any result set.
+
+        Parameters
+        ----------
+        is_leaving : bool
+            Nothing is written after it: the connection will be closed.
 
         Raises
         ------
@@ -231,17 +243,25 @@ class Writer:
         with self._busy:
             try:
                 with self._committed() as c:
+                    if is_leaving:
+                        # of two that leave at once, one finds itself alone
+                        c.execute(lock("pg_advisory_unlock_shared", _ALL))
                     if not c.execute(lock("pg_try_advisory_lock", _ALL)).scalar():
                         self._refuse(c, _ALL)
                     has_it = True
                     yield c
             finally:
-                if has_it:
+                if has_it and not is_leaving:
                     self._unlock([_ALL])
 
     def _unlock(self, numbers: Iterable[int]) -> None:
+        """Give up locks, if their connection stands."""
         c = self._connection
         if c is None or c.invalidated:
+            return
+        if self._is_inside:
+            # a forgotten notebook is closed at any moment, also in a transaction of another
+            self._unwanted.update(numbers)
             return
         for number in numbers:
             c.execute(lock("pg_advisory_unlock", number))
@@ -254,11 +274,11 @@ class Writer:
             try:
                 if self._users.keys() == {user}:
                     # while others write, the folding is left to them
-                    with contextlib.suppress(NotebookInUseError), self.alone() as c:
+                    with contextlib.suppress(NotebookInUseError), self.alone(True) as c:
                         fold(c)
                 else:
-                    others = [held for u, held in self._users.items() if u != user]
-                    self._unlock(self.held_by(user) & self._locked - set[int]().union(*others))
+                    mine = self._users.pop(user, set())
+                    self._unlock(mine & self._locked - self._wanted())
             finally:
                 self._forget(user)
 

@@ -56,6 +56,13 @@ def execute(nb: SQLLabNotebook, statement: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in result] if result.returns_rows else []
 
 
+#: Ends the sessions of all writers, those of this process, too.
+KILL = (
+    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+    "WHERE application_name LIKE 'labkit %%'"
+)
+
+
 def sessions(nb: SQLLabNotebook) -> list[str]:
     """Return the names of the sessions of writers on the whole server."""
     query = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'labkit %%'"
@@ -199,6 +206,27 @@ def test_objects_of_one_process_share_its_locks(place: Place) -> None:
             assert other.line() == "held"
 
 
+def test_a_notebook_may_be_forgotten_in_a_transaction_of_another(
+    nb: SQLLabNotebook, place: Place
+) -> None:
+    nb.addResultSet("walks")
+    forgotten = [place.notebook()]
+    forgotten[0].addResult(outcome_of({"x": 1}), DEFAULT)
+
+    def write() -> None:
+        with nb._database.write() as c:
+            c.exec_driver_sql("UPDATE labkit_notebook SET value = 'x' WHERE name = 'description'")
+            forgotten.clear()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert nb.description() == "A notebook"
+    nb._database.set("current", DEFAULT)
+    with process("hold", place.name) as other:
+        assert other.line() == "held"
+
+
 def test_threads_share_a_notebook(nb: SQLLabNotebook) -> None:
     import threading
 
@@ -310,22 +338,12 @@ def test_a_connection_that_is_lost_in_a_transaction_loses_it_as_a_whole(
     nb: SQLLabNotebook, place: Place
 ) -> None:
     nb.addResult(outcome_of({"x": 1}))
-    kill = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name LIKE 'labkit %%'"
-    )
-
-    class Cut(list):
-        def __iter__(self) -> Iterator[Any]:
-            execute(nb, kill)
-            return super().__iter__()
-
     runs = [("a", outcome_of({"x": 2, "array": np.arange(3)}))]
     inner = nb._database.arrays.write
 
     def write(slabs: Any) -> None:
         inner(slabs)
-        execute(nb, kill)
+        execute(nb, KILL)
 
     nb._database.arrays.write = write
     with pytest.raises(NotebookConnectionError, match=r"was lost: .* do it again when"):
@@ -336,15 +354,24 @@ def test_a_connection_that_is_lost_in_a_transaction_loses_it_as_a_whole(
     assert [rc["results"]["x"] for rc in nb.results()] == [1, 2]
 
 
+def test_a_connection_that_is_lost_at_the_end_of_a_transaction_is_said(
+    nb: SQLLabNotebook,
+) -> None:
+    def lose() -> None:
+        with nb._database.write():
+            execute(nb, KILL)
+
+    with pytest.raises(NotebookConnectionError, match=r"the connection to .* was lost: "):
+        lose()
+    nb.setDescription("new")
+    assert nb.description() == "new"
+
+
 def test_a_lost_lock_that_somebody_else_has_taken_is_noticed(
     nb: SQLLabNotebook, place: Place
 ) -> None:
     nb.addResult(outcome_of({"x": 0}))
-    execute(
-        nb,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name LIKE 'labkit %%'",
-    )
+    execute(nb, KILL)
     with process("hold", place.name) as other:
         assert other.line() == "held"
         with pytest.raises(NotebookInUseError, match=f"process {other.pid} on"):
