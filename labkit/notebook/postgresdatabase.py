@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,9 +27,6 @@ from labkit.notebook.postgreswriter import LOCK_TIMEOUT_S, Writer, lock
 __all__ = ["PostgresDatabase"]
 
 logger = logging.getLogger(__name__)
-
-#: What the names of the files of arrays begin with.
-_STEM = "arrays"
 
 
 class PostgresDatabase(Database):
@@ -93,7 +90,11 @@ class PostgresDatabase(Database):
             self._check()
             if create:
                 self._erase(given)
-        self.arrays = ArrayStore(given or Path(self.get("arrays") or "."), _STEM)
+        self.arrays = self._store(given)
+
+    def _store(self, given: Path | None) -> ArrayStore:
+        folder = given or Path(self.get("arrays") or ".")
+        return ArrayStore(folder, self.get("stem") or "arrays")
 
     def _reading_engine(self) -> sa.Engine:
         engine = self._server.engine(
@@ -129,10 +130,6 @@ class PostgresDatabase(Database):
         with self.read() as c:
             return not _has_notebook(c)
 
-    def _default_folder(self, c: sa.Connection) -> Path:
-        names = c.exec_driver_sql("SELECT current_database(), current_schema()").one()
-        return Path(f"{'.'.join(names)}.arrays".replace("/", "_")).absolute()
-
     def _create(self, given: Path | None, create: bool) -> None:
         with self._server.translated():
             self._make_schema()
@@ -140,10 +137,11 @@ class PostgresDatabase(Database):
                 # of two that begin it at once, the second finds it made
                 c.execute(lock("pg_advisory_xact_lock", -1))
                 if not _has_notebook(c):
-                    folder = given or self._default_folder(c)
-                    self._clear(ArrayStore(folder, _STEM), create)
+                    stem = _stem(c)
+                    folder = given or Path(f"{stem}.arrays").absolute()
+                    self._clear(ArrayStore(folder, stem), create)
                     c.execute(sa.schema.CreateSequence(postgresschema.slab_numbers))
-                    self._fill(c, folder)
+                    self._fill(c, {"arrays": os.fspath(folder), "stem": stem})
 
     def _make_schema(self) -> None:
         with self.engine.connect() as c, c.begin():
@@ -165,11 +163,10 @@ class PostgresDatabase(Database):
             )
         store.delete()
 
-    def _fill(self, c: sa.Connection, folder: Path) -> None:
+    def _fill(self, c: sa.Connection, entries: Mapping[str, str]) -> None:
         for table in postgresschema.metadata.sorted_tables:
             table.create(c, checkfirst=False)
-        entries = {"schema_version": str(schema.SCHEMA_VERSION), "arrays": os.fspath(folder)}
-        for name, value in entries.items():
+        for name, value in {"schema_version": str(schema.SCHEMA_VERSION), **entries}.items():
             put(c, name, value)
         self._begin(self, c)
 
@@ -181,15 +178,16 @@ class PostgresDatabase(Database):
             raise NotebookVersionException(str(schema.SCHEMA_VERSION), version, self.name)
 
     def _erase(self, given: Path | None) -> None:
-        folder = given or Path(self.get("arrays") or ".")
+        kept = {name: self.get(name) for name in ("arrays", "stem")}
+        store = self._store(given)
         with self._server.translated(), self._joined().alone() as c:
             for table in c.execute(sa.select(schema.result_sets.c.table)).scalars().all():
                 c.execute(sa.schema.DropTable(sa.Table(table, sa.MetaData())))
             # numbers of files go on: what a kill leaves of the old ones is not taken for new
             for other in postgresschema.metadata.sorted_tables:
                 other.drop(c, checkfirst=False)
-            self._fill(c, folder)
-        ArrayStore(folder, _STEM).delete()
+            self._fill(c, {name: value for name, value in kept.items() if value})
+        store.delete()
 
     # ---------- reading ----------
 
@@ -274,7 +272,10 @@ class PostgresDatabase(Database):
 
     def spool_folder(self, result_set: int) -> Path:
         """Return the folder beside the arrays in which engines may leave outcomes."""
-        return self.arrays.path.parent.resolve() / "spool" / str(result_set)
+        return self._spools().resolve() / str(result_set)
+
+    def _spools(self) -> Path:
+        return self.arrays.path.with_suffix(".spool")
 
     def concerns(self, current: int) -> set[int] | None:
         """Return the result sets that this object writes, and the current one."""
@@ -289,7 +290,7 @@ class PostgresDatabase(Database):
             if self.is_writing:
                 self._leave(self._fold)
             with contextlib.suppress(OSError):
-                (self.arrays.path.parent / "spool").rmdir()
+                self._spools().rmdir()
         finally:
             self._closings += 1
             self.engine.dispose()
@@ -337,6 +338,12 @@ def _has_notebook(c: sa.Connection) -> bool:
         f"WHERE relname = '{schema.notebook.name}' AND relnamespace = {dialects.HERE}"
     )
     return c.exec_driver_sql(query).scalar() is not None
+
+
+def _stem(c: sa.Connection) -> str:
+    """Return how the names of files begin, so that two notebooks may share a folder."""
+    names = c.exec_driver_sql("SELECT current_database(), current_schema()").one()
+    return ".".join(names).replace("/", "_")
 
 
 def _current_schema(c: sa.Connection) -> str | None:

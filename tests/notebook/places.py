@@ -31,7 +31,8 @@ class Place:
     @classmethod
     def in_postgresql(cls, server: Server, folder: Path) -> Self:
         """Return a schema of its own, with an empty notebook."""
-        place = cls(server.url_of_new_schema(), folder / "lab", "arrays")
+        name = server.url_of_new_schema()
+        place = cls(name, folder / "lab", f"postgres.{name.rpartition('%3D')[2]}")
         SQLLabNotebook(place.name, arrays=place.folder).close()
         return place
 

@@ -92,7 +92,7 @@ def test_two_processes_write_two_result_sets_at_once(place: Place) -> None:
                 assert same(array_of(1000 * number + i), results["array"])
             assert nb.ready(f"set {number}")
         # the last of them has folded the files of both
-        assert place.files() == {"arrays.h5"}
+        assert place.files() == {f"{place.stem}.h5"}
         assert execute(nb, "SELECT count(*) FROM labkit_slabs") == [(0,)]
 
 
@@ -102,10 +102,10 @@ def test_files_are_folded_by_the_last_writer(place: Place) -> None:
         nb.addResult(outcome_of({"array": array_of(7)}))
         nb.close()
         assert len(place.files()) == 1
-        assert "arrays.h5" not in place.files()
+        assert f"{place.stem}.h5" not in place.files()
         other.tell()
         assert other.end() == 0
-        assert place.files() == {"arrays.h5"}
+        assert place.files() == {f"{place.stem}.h5"}
         assert same(array_of(7), nb.results()[0]["results"]["array"])
 
 
@@ -331,7 +331,7 @@ def test_a_notebook_goes_on_after_its_server_was_restarted(
         # and it has its lock again
         with process("hold", place.name) as other:
             assert other.line() == ""
-    assert place.files() == {"arrays.h5"}
+    assert place.files() == {f"{place.stem}.h5"}
 
 
 def test_a_connection_that_is_lost_in_a_transaction_loses_it_as_a_whole(
@@ -560,10 +560,31 @@ def test_a_folder_with_arrays_is_not_taken_for_a_new_notebook(
     folder = tmp_path / "lab"
     with SQLLabNotebook(server.url(), schema="old", arrays=folder).open() as nb:
         nb.addResult(outcome_of({"array": np.arange(3)}))
-    with pytest.raises(NotebookFormatError, match=r"lab/arrays.h5, but .* name another folder"):
-        SQLLabNotebook(server.url(), schema="new", arrays=folder)
-    with SQLLabNotebook(server.url(), schema="old").open() as nb:
-        assert list(nb.results()[0]["results"]["array"]) == [0, 1, 2]
+    with psycopg.connect(server.conninfo(), autocommit=True) as c:
+        c.execute("DROP SCHEMA old CASCADE")
+    with pytest.raises(NotebookFormatError, match=r"old.h5, but .* name another folder"):
+        SQLLabNotebook(server.url(), schema="old", arrays=folder)
+    SQLLabNotebook(server.url(), schema="old", arrays=folder, create=True).close()
+    assert list(folder.iterdir()) == []
+
+
+def test_notebooks_share_a_folder(server: Server, tmp_path: Path) -> None:
+    first, second = (
+        SQLLabNotebook(server.url(), schema=f"shared_{n}", arrays=tmp_path) for n in (1, 2)
+    )
+    with first.open(), second.open():
+        for i, nb in enumerate((first, second)):
+            nb.addResult(outcome_of({"array": np.full(2, i)}))
+            nb.spoolFolder().mkdir(parents=True)
+        assert first.spoolFolder() != second.spoolFolder()
+        for nb in (first, second, first):
+            if nb.spoolFolder().exists():
+                nb.spoolFolder().rmdir()
+            nb.close()
+        for i, nb in enumerate((first, second)):
+            assert list(nb.results()[0]["results"]["array"]) == [i, i]
+    files = {f.name for f in tmp_path.iterdir()}
+    assert files == {"postgres.shared_1.h5", "postgres.shared_2.h5"}
 
 
 def test_files_of_transactions_that_were_not_completed_are_dropped(
@@ -571,11 +592,11 @@ def test_files_of_transactions_that_were_not_completed_are_dropped(
 ) -> None:
     nb.addResult(outcome_of({"array": np.arange(3)}))
     (whole,) = place.files()
-    number = int(re.search(r"\d+", whole)[0]) - 1
+    number = int(re.search(r"-(\d+)", whole)[1]) - 1
     dead = nb._database.arrays.numbered(number)
     dead.write_bytes((place.folder / whole).read_bytes())
     nb.close()
-    assert place.files() == {"arrays.h5"}
+    assert place.files() == {f"{place.stem}.h5"}
     assert list(nb.results()[0]["results"]["array"]) == [0, 1, 2]
 
 
