@@ -66,11 +66,11 @@ def quote(c: sa.Connection, *names: str) -> str:
 
 def insert(c: sa.Connection, table: sa.Table | sa.TableClause) -> Any:
     """Return an INSERT that may say what is done ``on_conflict``."""
-    return _insert(c.dialect, table)
+    return _insert(c.dialect.name, table)
 
 
-def _insert(dialect: sa.Dialect, table: sa.Table | sa.TableClause) -> Any:
-    if dialect.name == "sqlite":
+def _insert(kind: str, table: sa.Table | sa.TableClause) -> Any:
+    if kind == "sqlite":
         from sqlalchemy.dialects import sqlite
 
         return sqlite.insert(table)
@@ -102,22 +102,31 @@ def insert_rows(
         A column: rows whose value is there already are passed over.
     """
     if rows:
-        c.exec_driver_sql(_insert_text(c.dialect, table, tuple(names), unique), list(rows))
+        text = _insert_text(c.dialect.name, table, tuple(names), unique)
+        c.exec_driver_sql(text, list(rows))
 
 
 @functools.lru_cache(maxsize=32)
-def _insert_text(
-    dialect: sa.Dialect, table: str, names: tuple[str, ...], unique: str | None
-) -> str:
+def _insert_text(kind: str, table: str, names: tuple[str, ...], unique: str | None) -> str:
     # SQLAlchemy would not quote a name for a line break at its end
     columns: list[sa.ColumnClause[Any]] = [sa.column(quoted_name(name, True)) for name in names]
     clause = sa.table(quoted_name(table, True), *columns)
     # the names of columns can be anything, those of parameters cannot
     values: dict[Any, Any] = {column: sa.bindparam(f"v{i}") for i, column in enumerate(columns)}
-    statement = _insert(dialect, clause).values(values)
+    statement = _insert(kind, clause).values(values)
     if unique is not None:
         statement = statement.on_conflict_do_nothing(index_elements=[unique])
-    return str(statement.compile(dialect=dialect))
+    return _compiled(kind, statement)
+
+
+def _compiled(kind: str, statement: sa.ClauseElement) -> str:
+    if kind == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return str(statement.compile(dialect=sqlite.dialect()))
+    from sqlalchemy.dialects.postgresql import psycopg
+
+    return str(statement.compile(dialect=psycopg.dialect(paramstyle="format")))
 
 
 def delete_rows(c: sa.Connection, column: sa.Column[Any], values: Sequence[Any]) -> None:
@@ -125,15 +134,14 @@ def delete_rows(c: sa.Connection, column: sa.Column[Any], values: Sequence[Any])
     if not values:
         return
     if c.dialect.name == "sqlite":
-        c.exec_driver_sql(_delete_text(c.dialect, column), [(value,) for value in values])
+        c.exec_driver_sql(_delete_text(c.dialect.name, column), [(value,) for value in values])
     else:
         c.execute(sa.delete(column.table).where(among(c, column, values)))
 
 
 @functools.lru_cache(maxsize=32)
-def _delete_text(dialect: sa.Dialect, column: sa.Column[Any]) -> str:
-    statement = sa.delete(column.table).where(column == sa.bindparam("v"))
-    return str(statement.compile(dialect=dialect))
+def _delete_text(kind: str, column: sa.Column[Any]) -> str:
+    return _compiled(kind, sa.delete(column.table).where(column == sa.bindparam("v")))
 
 
 def among(
