@@ -4,8 +4,10 @@ VENV ?= .venv
 # The interpreter that makes $(VENV): the first of these that is Python >= 3.11.
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
-# Programs outside Python that some tests use.
-TEST_TOOLS := git sqlite3
+# Programs outside Python that some tests use, each with its package when that is called otherwise.
+TEST_TOOLS := git sqlite3 postgres:postgresql
+# Debian keeps the programs of a server apart.
+TOOL_FOLDERS := $(wildcard /usr/lib/postgresql/*/bin)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -111,8 +113,9 @@ $(VENV)/.installed-dev: setup.cfg | $(VENV)/bin/pip
 
 .PHONY: tools
 tools:
-	@missing=; for tool in $(TEST_TOOLS); do \
-		command -v "$$tool" >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for folder in $(TOOL_FOLDERS); do PATH="$$PATH:$$folder"; done; \
+	for tool in $(TEST_TOOLS); do \
+		command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
 	[ -z "$$missing" ] || { $(can_apt) && echo "Installing$$missing with apt-get" \
 		&& $(call apt_install,$$missing); } \
 	|| echo "Not installed, so the tests that use it are skipped:$$missing"

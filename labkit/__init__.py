@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from labkit.notebook import LabNotebook as LabNotebook
     from labkit.notebook import ResultSet as ResultSet
     from labkit.notebook import SQLiteLabNotebook as SQLiteLabNotebook
+    from labkit.notebook import SQLLabNotebook as SQLLabNotebook
     from labkit.parameter import Parameter as Parameter
     from labkit.parameter import Range as Range
 
@@ -92,6 +93,7 @@ _HOMES = {
         "JSONLabNotebook",
         "LabNotebook",
         "ResultSet",
+        "SQLLabNotebook",
         "SQLiteLabNotebook",
     ),
     "labkit.parameter": ("Parameter", "Range"),

@@ -34,6 +34,7 @@ import labkit
 from labkit.errors import SourceChangedWarning
 from labkit.notebook import schema
 from labkit.notebook.values import KINDS
+from tests.notebook import postgres
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -184,7 +185,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 # ---------- the pages ----------
 
 
+#: A page that needs a server, which its examples find by the environment.
+NEEDS_POSTGRESQL = ROOT / "docs/howto/postgresql.md"
+
+
+@pytest.fixture
+def surroundings(page: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start what the examples of a page need."""
+    if page != NEEDS_POSTGRESQL:
+        yield
+        return
+    if why := postgres.why_not():
+        pytest.skip(why)
+    with postgres.Server() as server:
+        server.create_database("lab")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
+@pytest.mark.usefixtures("surroundings")
 def test_page(page: Path, folder: Path) -> None:
     session = Session()
     with warnings.catch_warnings():

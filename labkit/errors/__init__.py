@@ -17,6 +17,7 @@
     │   ├── NotebookFormatError     (ValueError)
     │   ├── NotebookVersionException (epyc.NotebookVersionException)
     │   ├── NotebookInUseError      (BlockingIOError)
+    │   ├── NotebookConnectionError (ConnectionError)
     │   ├── LabNotebookLockedException (epyc.LabNotebookLockedException)
     │   ├── UnknownResultSetError   (KeyError)
     │   ├── ResultSetLockedException (epyc.ResultSetLockedException)
@@ -65,6 +66,7 @@ __all__ = [
     "LabkitError",
     "MissingAttachmentError",
     "MissingTilesError",
+    "NotebookConnectionError",
     "NotebookError",
     "NotebookFormatError",
     "NotebookInUseError",
@@ -257,6 +259,10 @@ class NotebookInUseError(NotebookError, BlockingIOError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.host, self.pid, self.since)
+
+
+class NotebookConnectionError(NotebookError, ConnectionError):
+    """The server that has the notebook cannot be reached, or the connection to it was lost."""
 
 
 class UnknownResultSetError(NotebookError, KeyError):

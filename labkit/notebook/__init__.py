@@ -7,9 +7,10 @@ from labkit.notebook.condition import LostRow, LostValue, NotebookCondition, Res
 from labkit.notebook.epychdf5 import HDF5LabNotebook
 from labkit.notebook.epycjson import JSONLabNotebook
 from labkit.notebook.labnotebook import LabNotebook
+from labkit.notebook.postgresnotebook import SQLLabNotebook
 from labkit.notebook.recovery import recover
 from labkit.notebook.resultset import ResultSet
-from labkit.notebook.sqlnotebook import SQLiteLabNotebook
+from labkit.notebook.sqlitenotebook import SQLiteLabNotebook
 
 __all__ = [
     "HDF5LabNotebook",
@@ -20,6 +21,7 @@ __all__ = [
     "NotebookCondition",
     "ResultSet",
     "ResultSetCondition",
+    "SQLLabNotebook",
     "SQLiteLabNotebook",
     "check",
     "recover",

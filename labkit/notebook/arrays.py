@@ -75,7 +75,7 @@ class ArrayStore:
     Parameters
     ----------
     folder : Path
-        Where they lie: beside the notebook's SQLite file.
+        Where they lie. It is made for the first of them.
     stem : str
         What their names begin with.
     notebook : Path, optional
@@ -120,6 +120,7 @@ class ArrayStore:
         """
         path = self.numbered(slabs.number)
         try:
+            self._folder.mkdir(exist_ok=True)
             assert_space(self._folder, slabs.nbytes)
             _complete(path, slabs.write)
         except (OSError, RuntimeError) as e:
@@ -139,7 +140,7 @@ class ArrayStore:
         """Return a reader; use it in ``with``."""
         return ArrayReader(self)
 
-    def fold(self, tables: Mapping[str, int], next_number: int) -> None:
+    def fold(self, tables: Mapping[str, int], is_complete: Callable[[int], bool]) -> None:
         """Fold the small files into one, and drop the arrays that no result set has.
 
         Nobody writes the notebook meanwhile; it may be read.
@@ -149,16 +150,15 @@ class ArrayStore:
         tables : mapping of str to int
             The notebook's tables, and the number of the first file that can be theirs:
             earlier ones were those of a deleted result set of the same name.
-        next_number : int
-            Files of this number and later ones belong to transactions that were never
-            completed.
+        is_complete : callable
+            Tells for the number of a file whether its transaction was completed.
 
         Raises
         ------
         OSError
             When the disk is full. All files stay as they were.
         """
-        files = self._completed(next_number)
+        files = self._completed(is_complete)
         live = {component(table): first for table, first in tables.items()}
         small = [f for f in files if f.stat().st_size < LARGE_BYTES]
         large = [f for f in files if f not in small]
@@ -195,10 +195,10 @@ class ArrayStore:
         for source in {*files, *self._parts()} - kept:
             source.unlink()
 
-    def _completed(self, next_number: int) -> list[Path]:
+    def _completed(self, is_complete: Callable[[int], bool]) -> list[Path]:
         """Return the files of completed transactions, and delete the others."""
         files = self.numbered_files()
-        left_over = [files.pop(number) for number in list(files) if number >= next_number]
+        left_over = [files.pop(number) for number in list(files) if not is_complete(number)]
         for file in [*left_over, *self._unfinished()]:
             file.unlink()
         return list(files.values())

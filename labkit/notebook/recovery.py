@@ -20,7 +20,7 @@ from labkit.notebook.lock import assert_unused
 from labkit.notebook.remedies import remedy_for_space
 from labkit.notebook.salvage import quoted
 from labkit.notebook.slabs import add_sums, number_of
-from labkit.notebook.sqlnotebook import SQLiteLabNotebook
+from labkit.notebook.sqlitenotebook import SQLiteLabNotebook
 from labkit.notebook.survey import SurveyedSet, references
 
 if TYPE_CHECKING:

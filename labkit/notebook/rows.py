@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from labkit.errors import NotebookError
 from labkit.experiment import Experiment
-from labkit.notebook import schema
-from labkit.notebook.database import next_slab
+from labkit.notebook import dialects, schema
+from labkit.notebook.database import Database
 from labkit.notebook.slabs import SlabWriter
-from labkit.notebook.values import KINDS, dumps, dumps_each, encode, fits, loads, native
+from labkit.notebook.values import dumps, dumps_each, encode, fits, loads, native
 from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, RESULTS, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.notebook.arrays import ArrayReader, ArrayStore
+    from labkit.notebook.arrays import ArrayReader
 
 __all__ = ["Column", "RowReader", "RowWriter", "columns_of"]
-
-#: SQLite's own limit; one more column would fail in the middle of a transaction.
-MAX_COLUMNS = 2000
 
 
 @dataclass(slots=True)
@@ -62,21 +59,22 @@ class RowWriter:
         Its id.
     table : str
         Its table.
-    arrays : ArrayStore
-        Where arrays go.
+    database : Database
+        Where both are.
     """
 
-    def __init__(self, c: sa.Connection, result_set: int, table: str, arrays: ArrayStore) -> None:
+    def __init__(self, c: sa.Connection, result_set: int, table: str, database: Database) -> None:
         self._c = c
         self._result_set = result_set
         self._table = table
-        self._arrays = arrays
+        self._database = database
         self._columns = columns_of(c, result_set)
         self._provenance: dict[str, int] = {}
+        self._widened: list[str] = []
         self._slabs = self._new_slabs()
 
     def _new_slabs(self) -> SlabWriter:
-        return SlabWriter(lambda: next_slab(self._c), self._table)
+        return SlabWriter(lambda: self._database.next_slab(self._c), self._table)
 
     def write(self, outcomes: Sequence[Outcome], runs: Sequence[str | None]) -> None:
         """Write flat outcomes. A run that is there already is left as it is.
@@ -88,17 +86,15 @@ class RowWriter:
         """
         self._slabs = self._new_slabs()
         rows = [self._row(outcome, run) for outcome, run in zip(outcomes, runs, strict=True)]
+        while self._widened:
+            _move_large(self._widened.pop(), rows)
         if self._slabs:
             # before the rows that refer to it can commit
-            self._arrays.write(self._slabs)
+            self._database.arrays.write(self._slabs)
         names = [schema.RUN, schema.PROVENANCE, schema.EXACT]
         names += [col.column for col in self._columns.values() if col.kind != "null"]
-        quote = self._c.dialect.identifier_preparer.quote_identifier
-        statement = (
-            f"INSERT INTO {quote(self._table)} ({', '.join(map(quote, names))}) "
-            f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({schema.RUN}) DO NOTHING"
-        )
-        self._c.exec_driver_sql(statement, [tuple(map(row.get, names)) for row in rows])
+        cells = [tuple(map(row.get, names)) for row in rows]
+        dialects.insert_rows(self._c, self._table, names, cells, unique=schema.RUN)
 
     def _row(self, outcome: Outcome, run: str | None) -> dict[str, Any]:
         row: dict[str, Any] = {schema.RUN: run}
@@ -141,28 +137,33 @@ class RowWriter:
     def _add(self, part: str, name: str, kind: str) -> Column:
         known = self._columns.get((part, name))
         schema.checked(part.removesuffix("s"), name)
+        limits = self._database.dialect
         taken = [schema.ID, schema.RUN, schema.PROVENANCE, schema.EXACT]
         taken += [col.column for col in self._columns.values()]
-        if len(taken) >= MAX_COLUMNS and known is None:
+        if len(taken) >= limits.max_columns and known is None:
             raise NotebookError(
                 f"result set {self._table} has {len(taken)} columns already, so that {name} finds "
                 "no place: return one dict or array instead of many results"
             )
-        column = known or Column(part, name, schema.column_name(part, name, taken), kind)
+        if known is None:
+            taken += limits.reserved
+            sql = schema.column_name(part, name, taken, limits.max_name_bytes)
+        column = known or Column(part, name, sql, kind)
         column.kind = kind
         self._columns[part, name] = column
         self._register(column)
         if kind != "null":
-            quote = self._c.dialect.identifier_preparer.quote_identifier
-            self._c.exec_driver_sql(
-                f"ALTER TABLE {quote(self._table)} ADD COLUMN {quote(column.column)} {KINDS[kind]}"
-            )
+            table, new = (dialects.quote(self._c, n) for n in (self._table, column.column))
+            self._c.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {new} {limits.types[kind]}")
         return column
 
     def _promote(self, column: Column) -> None:
-        """Let a column of whole numbers hold all numbers; SQLite's cells have their own types."""
+        """Let a column of whole numbers hold all numbers."""
         column.kind = "float"
         self._register(column)
+        if self._database.dialect.widen is not None:
+            self._database.dialect.widen(self._c, self._table, column.column, schema.EXACT)
+            self._widened.append(column.column)
 
     def _register(self, column: Column) -> None:
         t = schema.columns
@@ -199,6 +200,16 @@ class RowWriter:
         return int(self._c.execute(query).scalar_one())
 
 
+def _move_large(column: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Move whole numbers that no double holds out of the cells of a column."""
+    for row in rows:
+        cell = row.get(column)
+        if type(cell) is int and not fits("int", "float", cell):
+            before = f"{row[schema.EXACT][:-1]}," if schema.EXACT in row else "["
+            row[schema.EXACT] = f"{before}[{json.dumps(column)},{cell}]]"
+            row[column] = None
+
+
 def _tagged(name: str, kind: str, cell: Any, value: Any, slabs: SlabWriter) -> str:
     if kind == "array":
         return json.dumps({"!array": cell})
@@ -207,10 +218,10 @@ def _tagged(name: str, kind: str, cell: Any, value: Any, slabs: SlabWriter) -> s
 
 @dataclass
 class RowReader:
-    """Reads a result set's table, as results dicts or as a data frame."""
+    """A result set's table as it is when this is made: as results dicts or as a data frame."""
 
-    c: sa.Connection
-    """A transaction."""
+    c: InitVar[sa.Connection]
+    """A transaction, needed no longer when this is made."""
     result_set: int
     """The id of the result set."""
     table: str
@@ -218,22 +229,22 @@ class RowReader:
     arrays: ArrayReader
     """Where its arrays are."""
     _columns: list[Column] = field(init=False)
+    _there: list[Column] = field(init=False)
+    """The columns that exist."""
+    _rows: list[tuple[Any, ...]] = field(init=False)
+    """Provenance, exact, and the cells of those columns."""
     _facts: dict[int, dict[str, Any]] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._columns = list(columns_of(self.c, self.result_set).values())
+    def __post_init__(self, c: sa.Connection) -> None:
+        self._columns = list(columns_of(c, self.result_set).values())
+        self._there = [col for col in self._columns if col.kind != "null"]
         t = schema.provenance.c
-        rows = self.c.execute(sa.select(t.id, t.facts))
-        self._facts = {number: loads(facts, self.arrays) for number, facts in rows}
-
-    def _select(self) -> tuple[list[Column], list[tuple[Any, ...]]]:
-        """Return the columns that exist, and rows of provenance, exact, and their cells."""
-        there = [col for col in self._columns if col.kind != "null"]
-        quote = self.c.dialect.identifier_preparer.quote_identifier
-        names = [schema.PROVENANCE, schema.EXACT, *(col.column for col in there)]
-        query = f"SELECT {', '.join(map(quote, names))} FROM {quote(self.table)}"
-        cursor: Any = self.c.exec_driver_sql(f"{query} ORDER BY {schema.ID}").cursor
-        return there, cursor.fetchall()
+        facts = c.execute(sa.select(t.id, t.facts)).all()
+        self._facts = {number: loads(text, self.arrays) for number, text in facts}
+        names = [schema.PROVENANCE, schema.EXACT, *(col.column for col in self._there)]
+        query = f"SELECT {dialects.quote(c, *names)} FROM {dialects.quote(c, self.table)}"
+        cursor: Any = c.exec_driver_sql(f"{query} ORDER BY {schema.ID}").cursor
+        self._rows = cursor.fetchall()
 
     def _decoder(self, kind: str) -> Callable[[Any], Any]:
         if kind == "array":
@@ -244,7 +255,7 @@ class RowReader:
 
     def outcomes(self, keys: Container[str] | None = None) -> Iterator[Outcome]:
         """Yield outcomes, all or those with these keys, as dicts; what is missing is None."""
-        there, rows = self._select()
+        there, rows = self._there, self._rows
         if keys is not None:
             at = [i + 2 for i, col in enumerate(there) if (col.part, col.name) == (METADATA, KEY)]
             rows = [row for row in rows if any(row[i] in keys for i in at)]
@@ -276,7 +287,7 @@ class RowReader:
         """Return all outcomes as a table: parameters, results, metadata."""
         from labkit.notebook import columnar
 
-        there, rows = self._select()
+        there, rows = self._there, self._rows
         index: Sequence[int] = range(len(rows))
         if only_successful:
             status = [i + 2 for i, col in enumerate(there) if _is_status(col)]

@@ -76,6 +76,12 @@ PROVENANCE_NAMES = frozenset(
     }
 )
 
+#: A job, a run or a message: compared byte by byte, whatever the language of a server.
+_NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+#: Whole numbers of 64 bits, as SQLite's always are.
+_WHOLE = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+
 metadata = sa.MetaData()
 
 notebook = sa.Table(
@@ -92,7 +98,7 @@ result_sets = sa.Table(
     sa.Column("table", sa.Text, unique=True, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("locked", sa.Boolean, nullable=False, default=False),
-    sa.Column("first_slab", sa.Integer, nullable=False),
+    sa.Column("first_slab", _WHOLE, nullable=False),
     # an object of a deleted result set must not find another one under its number
     sqlite_autoincrement=True,
 )
@@ -121,29 +127,29 @@ provenance = sa.Table(
 pending = sa.Table(
     "labkit_pending",
     metadata,
-    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("job", _NAME, primary_key=True),
     sa.Column("result_set", sa.Integer, nullable=False),
-    sa.Column("key", sa.Text),
+    sa.Column("key", _NAME),
     sa.Column("parameters", sa.Text, nullable=False),
-    sa.Column("sweep", sa.Text),
-    sa.Column("number", sa.Integer),
+    sa.Column("sweep", _NAME),
+    sa.Column("number", _WHOLE),
     sa.Index("labkit_pending_sweep", "sweep", "number"),
 )
 chunks = sa.Table(
     "labkit_chunks",
     metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("sweep", sa.Text, nullable=False),
-    sa.Column("first", sa.Integer, nullable=False),
-    sa.Column("stop", sa.Integer, nullable=False),
+    sa.Column("name", _NAME, primary_key=True),
+    sa.Column("sweep", _NAME, nullable=False),
+    sa.Column("first", _WHOLE, nullable=False),
+    sa.Column("stop", _WHOLE, nullable=False),
     sa.Column("cluster", sa.Text, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
 )
 logs = sa.Table(
     "labkit_logs",
     metadata,
-    sa.Column("run", sa.Text, primary_key=True),
-    sa.Column("key", sa.Text),
+    sa.Column("run", _NAME, primary_key=True),
+    sa.Column("key", _NAME),
     sa.Column("text", sa.Text, nullable=False),
 )
 
@@ -167,8 +173,19 @@ def checked(what: str, name: Any) -> str:
     return name
 
 
-def table_name(tag: str, default: str, taken: Iterable[str]) -> str:
+def table_name(tag: str, default: str, taken: Iterable[str], max_bytes: int | None = None) -> str:
     """Choose the table of a result set: its tag, made fit for SQL.
+
+    Parameters
+    ----------
+    tag : str
+        The result set.
+    default : str
+        The tag of the default result set.
+    taken : iterable of str
+        Names that it cannot have.
+    max_bytes : int, optional
+        How long it can be.
 
     Examples
     --------
@@ -180,14 +197,25 @@ def table_name(tag: str, default: str, taken: Iterable[str]) -> str:
     plain = "results" if tag == default else re.sub(r"\W+", "_", tag).strip("_")
     if not plain or plain.lower().startswith(("labkit_", "sqlite_")):
         plain = f"set_{plain}"
-    return _unique(plain, taken)
+    return _unique(plain, taken, max_bytes)
 
 
 _SINGULAR = {PARAMETERS: "parameter", RESULTS: "result", METADATA: "metadata"}
 
 
-def column_name(part: str, name: str, taken: Iterable[str]) -> str:
+def column_name(part: str, name: str, taken: Iterable[str], max_bytes: int | None = None) -> str:
     """Choose the column of a parameter, result or metadata element.
+
+    Parameters
+    ----------
+    part : str
+        parameters, results or metadata.
+    name : str
+        What the experiment calls it.
+    taken : iterable of str
+        Names that it cannot have.
+    max_bytes : int, optional
+        How long it can be.
 
     Examples
     --------
@@ -205,16 +233,28 @@ def column_name(part: str, name: str, taken: Iterable[str]) -> str:
         or (name.lower().startswith("labkit_") and part != METADATA)
     ):
         name = f"{_SINGULAR[part]}_{name}"
-    return _unique(name, taken)
+    return _unique(name, taken, max_bytes)
 
 
-def _unique(name: str, taken: Iterable[str]) -> str:
+def _unique(name: str, taken: Iterable[str], max_bytes: int | None) -> str:
     lowered = {t.lower() for t in taken}
-    candidate, n = name, 1
+    candidate, n = shortened(name, max_bytes), 1
     while candidate.lower() in lowered:
         n += 1
-        candidate = f"{name}_{n}"
+        candidate = shortened(name, max_bytes, f"_{n}")
     return candidate
+
+
+def shortened(name: str, max_bytes: int | None, end: str = "") -> str:
+    """Return a name with another end, cut so that both together are not too long.
+
+    Examples
+    --------
+    >>> shortened("Ωmega", 4, "_2"), shortened("walks", None, "_2")
+    ('Ω_2', 'walks_2')
+    """
+    kept = None if max_bytes is None else max_bytes - len(end)
+    return name.encode()[:kept].decode(errors="ignore") + end
 
 
 def result_set_table(name: str) -> sa.Table:
@@ -222,8 +262,8 @@ def result_set_table(name: str) -> sa.Table:
     return sa.Table(
         name,
         sa.MetaData(),
-        sa.Column(ID, sa.Integer, primary_key=True),
-        sa.Column(RUN, sa.Text, unique=True),
+        sa.Column(ID, _WHOLE, primary_key=True),
+        sa.Column(RUN, _NAME, unique=True),
         sa.Column(PROVENANCE, sa.Integer),
         sa.Column(EXACT, sa.Text),
     )

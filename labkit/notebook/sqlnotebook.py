@@ -1,74 +1,54 @@
-"""A notebook in one SQLite file, with its arrays in HDF5 beside it."""
+"""What notebooks in SQL have in common, whichever the database."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import sqlalchemy as sa
 
 from labkit.errors import NotebookError, PendingResultException, UnknownResultSetError
 from labkit.notebook import schema
-from labkit.notebook.database import Database, put, slabs_taken
+from labkit.notebook.database import Begin, Database, put
+from labkit.notebook.dialects import among, delete_rows, insert_rows
 from labkit.notebook.labnotebook import LabNotebook, SentChunk
 from labkit.notebook.resultset import ResultSet
 from labkit.notebook.sqlresultset import SQLResultSet
 from labkit.outcome import Outcome, flatten
 
-__all__ = ["SQLiteLabNotebook"]
+__all__ = ["DatabaseLabNotebook"]
 
 
-class SQLiteLabNotebook(LabNotebook):
-    """A durable notebook: rows in SQLite, arrays in HDF5.
-
-    What a method has added is on disk when it returns. Any number of processes read
-    it meanwhile; one writes, from its first write until :meth:`close` or its end.
+class DatabaseLabNotebook(LabNotebook):
+    """What notebooks in SQL have in common.
 
     Parameters
     ----------
-    name : str or path
-        The file, by convention ``*.db``. It is made when there is none.
-    create : bool
-        Begin with an empty notebook, erasing the one that is there.
+    name : str
+        For messages.
     description : str, optional
         Free text.
-
-    Raises
-    ------
-    NotebookFormatError, NotebookVersionException
-        When the file is something else, or of a newer labkit.
-    NotebookInUseError
-        On the first write, when another process writes it: host, pid and since when.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> nb = SQLiteLabNotebook(f"{folder.name}/walks.db", description="walks")
-    >>> nb.addResult({"parameters": {"a": 1}, "metadata": {}, "results": {}})
-    >>> SQLiteLabNotebook(nb.name()).numberOfResults()
-    1
-    >>> nb.close(); folder.cleanup()
+    database : callable
+        Opens the database; it is given what completes a new notebook, in the transaction
+        that makes it.
     """
 
     def __init__(
-        self, name: str | os.PathLike[str], create: bool = False, description: str | None = None
+        self, name: str, description: str | None, database: Callable[[Begin], Database]
     ) -> None:
         # not epyc's constructor: it would add a default result set to a file that has one
-        self._name = os.fspath(name)
+        self._name = name
         self._resultSets: dict[str, Any] = {}
         self._resultSetTags: dict[Any, str] = {}
         self._numbers: dict[int, SQLResultSet] = {}
         self._finished_here = False
-        begin = partial(_begin, description=description or "A notebook")
-        self._database = Database(Path(name), create, begin)
+        self._database = database(partial(_begin, description=description or "A notebook"))
         self._finalizer = weakref.finalize(self, self._database.close)
         # at exit before h5py closes itself, which finalize's own hook may be too old for
         self._finalizer.atexit = False
@@ -107,7 +87,7 @@ class SQLiteLabNotebook(LabNotebook):
         tag, noted = self.currentTag(), self._database.get("current")
         if tag == noted or self.isLocked():
             return
-        ours = self._database.lock.held
+        ours = self._database.is_writing
         if not ours and noted not in self._resultSets:
             # damaged: one who has only read does not write into that
             return
@@ -125,7 +105,7 @@ class SQLiteLabNotebook(LabNotebook):
             self._database.close()
 
     @contextmanager
-    def open(self) -> Iterator[SQLiteLabNotebook]:
+    def open(self) -> Iterator[Self]:
         """Close the notebook at the end of a ``with`` block."""
         try:
             yield self
@@ -154,9 +134,9 @@ class SQLiteLabNotebook(LabNotebook):
         self._finished_here = True
 
     def assertWritable(self) -> None:
-        """Become the notebook's writer, or say why not, before any work starts."""
+        """Become the writer, or say why not, before any work starts."""
         super().assertWritable()
-        self._database.begin_writing()
+        self._database.begin_writing(self._chosen(None)._number)
 
     # ---------- result sets ----------
 
@@ -196,17 +176,25 @@ class SQLiteLabNotebook(LabNotebook):
         """Add a result set and make it current. One of the same tag is replaced."""
         self.assertUnlocked()
         schema.checked("result set", tag)
-        with self._database.write() as c:
+        with self._database.write(*self._numbers_of(tag)) as c:
             _delete(c, tag)
-            _add(c, tag, description)
+            number = _add(self._database, c, tag, description)
+            self._database.begin_writing(number)
         self._sync()
         self._current = self._resultSets[tag]
         return self._current
 
     def _drop(self, tag: str, rs: ResultSet) -> None:
-        with self._database.write() as c:
+        with self._database.write(*self._numbers_of(tag)) as c:
             _delete(c, tag)
         self._sync()
+
+    def _numbers_of(self, tag: str) -> list[int]:
+        """Return the id of the result set of this tag, if there is one."""
+        self._sync()
+        return [
+            number for number, rs in self._numbers.items() if self._resultSetTags.get(rs) == tag
+        ]
 
     def currentTag(self) -> str:
         """Return the tag of the current result set.
@@ -238,17 +226,34 @@ class SQLiteLabNotebook(LabNotebook):
         self.assertUnlocked()
         chosen = self._chosen(tag)
         chosen.assertUnlocked()
-        with self._database.write() as c:
+        with self._database.write(chosen._number) as c:
             holders = _holders(c, [job for job, _ in runs])
-            known = _recorded(c, [job for job, _ in runs if job not in holders])
+            self._database.begin_writing(*set(holders.values()))
+            known = self._recorded(c, [job for job, _ in runs if job not in holders])
             by_set: dict[int, list[tuple[str, Outcome]]] = {}
             for job, outcome in runs:
                 if job not in known:
                     by_set.setdefault(holders.get(job, chosen._number), []).append((job, outcome))
             for number, mine in by_set.items():
                 SQLResultSet(self._database, number).insert(c, *_single(mine))
-            done = [(job,) for job, _ in runs]
-            c.exec_driver_sql("DELETE FROM labkit_pending WHERE job = ?", done)
+            delete_rows(c, schema.pending.c.job, [job for job, _ in runs])
+
+    def _recorded(self, c: sa.Connection, jobs: Sequence[str]) -> set[str]:
+        """Return which of these runs some result set has."""
+        found: set[str] = set()
+        t = schema.result_sets.c
+        tables = sa.select(t.table).where(self._concerning(t.id))
+        for name in c.execute(tables).scalars().all() if jobs else ():
+            run = schema.result_set_table(name).c[schema.RUN]
+            for start in range(0, len(jobs), 10_000):
+                query = sa.select(run).where(among(c, run, jobs[start : start + 10_000]))
+                found.update(c.execute(query).scalars())
+        return found
+
+    def _concerning(self, result_set: sa.Column[int]) -> sa.ColumnElement[bool]:
+        """Return the condition that a result set is one whose pending results we wait for."""
+        ours = self._database.concerns(self._chosen(None)._number)
+        return sa.true() if ours is None else result_set.in_(sorted(ours))
 
     def _holding(self, jobid: str) -> ResultSet | None:
         with self._database.read() as c:
@@ -274,15 +279,16 @@ class SQLiteLabNotebook(LabNotebook):
 
     def allPendingResults(self) -> set[str]:
         """Return the jobs pending in all result sets."""
+        query = sa.select(schema.pending.c.job).where(self._concerning(schema.pending.c.result_set))
         with self._database.read() as c:
-            return set(c.execute(sa.select(schema.pending.c.job)).scalars())
+            return set(c.execute(query).scalars())
 
     def numberOfAllPendingResults(self) -> int:
         """Return the number of jobs pending in all result sets."""
+        ours = self._concerning(schema.pending.c.result_set)
+        query = sa.select(sa.func.count()).select_from(schema.pending).where(ours)
         with self._database.read() as c:
-            return int(
-                c.execute(sa.select(sa.func.count()).select_from(schema.pending)).scalar_one()
-            )
+            return int(c.execute(query).scalar_one())
 
     def stillPending(self, jobids: Sequence[str]) -> set[str]:
         """Return which of these jobs are pending."""
@@ -315,7 +321,8 @@ class SQLiteLabNotebook(LabNotebook):
         inside = sa.exists().where(p.sweep == t.sweep, p.number >= t.first, p.number < t.stop)
         with self._database.write() as c:
             c.execute(sa.delete(schema.chunks).where(~inside))
-            return [SentChunk(*row) for row in c.execute(sa.select(schema.chunks))]
+            query = sa.select(schema.chunks).where(inside.where(self._concerning(p.result_set)))
+            return [SentChunk(*row) for row in c.execute(query)]
 
     def unsentResults(self) -> list[str]:
         """Return the pending points of sweeps that no message carries."""
@@ -324,9 +331,8 @@ class SQLiteLabNotebook(LabNotebook):
         with self._database.read() as c:
             query = sa.select(schema.chunks.c.sweep, schema.chunks.c.first, schema.chunks.c.stop)
             sent = c.execute(query).all()
-            for sweep in c.execute(
-                sa.select(p.sweep).distinct().where(p.sweep.is_not(None))
-            ).scalars():
+            ours = (p.sweep.is_not(None), self._concerning(p.result_set))
+            for sweep in c.execute(sa.select(p.sweep).distinct().where(*ours)).scalars():
                 for first, stop in gaps((a, b) for s, a, b in sent if s == sweep):
                     here = (p.sweep == sweep, p.number >= first, p.number < stop)
                     unsent += c.execute(sa.select(p.job).where(*here)).scalars()
@@ -334,37 +340,35 @@ class SQLiteLabNotebook(LabNotebook):
 
     def anyPending(self) -> bool:
         """Test whether something is pending in any result set."""
+        p = schema.pending.c
+        query = sa.select(p.job).where(self._concerning(p.result_set)).limit(1)
         with self._database.read() as c:
-            return c.execute(sa.select(schema.pending.c.job).limit(1)).first() is not None
+            return c.execute(query).first() is not None
 
     def spoolFolder(self) -> Path | None:
         """Return where engines on this file system may leave outcomes for this notebook."""
-        path = self._database.path.resolve()
-        return path.with_name(path.name + ".spool")
+        return self._database.spool_folder(self._chosen(None)._number)
 
     def dropPendingResults(self, jobids: Iterable[str]) -> None:
         """Forget results that never began: their points are missing again."""
+        jobs = list(jobids)
         with self._database.write() as c:
-            rows = [(job,) for job in jobids]
-            if rows:
-                c.exec_driver_sql("DELETE FROM labkit_pending WHERE job = ?", rows)
+            self._database.begin_writing(*set(_holders(c, jobs).values()))
+            delete_rows(c, schema.pending.c.job, jobs)
 
     # ---------- logs ----------
 
     def recordLogs(self, texts: Mapping[str, tuple[str, str]]) -> None:
         """Keep what runs printed and logged: run to key and text."""
         # what is printed need not be Unicode
+        fit = self._database.dialect.text
         rows = [
-            (run, key, text.encode(errors="backslashreplace").decode())
+            (run, key, fit(text.encode(errors="backslashreplace").decode()))
             for run, (key, text) in texts.items()
         ]
         if rows:
             with self._database.write() as c:
-                c.exec_driver_sql(
-                    "INSERT INTO labkit_logs (run, key, text) VALUES (?, ?, ?) "
-                    "ON CONFLICT (run) DO NOTHING",
-                    rows,
-                )
+                insert_rows(c, schema.logs.name, ("run", "key", "text"), rows, unique="run")
 
     def log(self, key: str) -> str:
         """Return what the runs of a point printed and logged; empty when nothing.
@@ -377,7 +381,7 @@ class SQLiteLabNotebook(LabNotebook):
         t = schema.logs.c
         query = sa.select(t.text).where(t.key.startswith(key, autoescape=True)).order_by(t.run)
         with self._database.read() as c:
-            return "".join(c.execute(query).scalars())
+            return "".join(map(self._database.dialect.original, c.execute(query).scalars()))
 
 
 def gaps(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -402,19 +406,8 @@ def _holders(c: sa.Connection, jobs: Sequence[str]) -> dict[str, int]:
     p = schema.pending.c
     for start in range(0, len(jobs), 10_000):
         some = jobs[start : start + 10_000]
-        rows = c.execute(sa.select(p.job, p.result_set).where(p.job.in_(some)))
+        rows = c.execute(sa.select(p.job, p.result_set).where(among(c, p.job, some)))
         found.update((job, number) for job, number in rows)
-    return found
-
-
-def _recorded(c: sa.Connection, jobs: Sequence[str]) -> set[str]:
-    """Return which of these runs some result set has."""
-    found: set[str] = set()
-    for name in c.execute(sa.select(schema.result_sets.c.table)).scalars().all() if jobs else ():
-        run = schema.result_set_table(name).c[schema.RUN]
-        for start in range(0, len(jobs), 10_000):
-            query = sa.select(run).where(run.in_(jobs[start : start + 10_000]))
-            found.update(c.execute(query).scalars())
     return found
 
 
@@ -429,18 +422,22 @@ def _single(runs: Iterable[tuple[str, Outcome]]) -> tuple[list[Outcome], list[st
     return outcomes, names
 
 
-def _begin(c: sa.Connection, description: str) -> None:
+def _begin(database: Database, c: sa.Connection, description: str) -> None:
     put(c, "description", description)
-    _add(c, LabNotebook.DEFAULT_RESULTSET, None)
+    _add(database, c, LabNotebook.DEFAULT_RESULTSET, None)
 
 
-def _add(c: sa.Connection, tag: str, description: str | None) -> None:
-    taken = sa.inspect(c).get_table_names()
-    table = schema.table_name(tag, LabNotebook.DEFAULT_RESULTSET, taken)
+def _add(database: Database, c: sa.Connection, tag: str, description: str | None) -> int:
+    limits = database.dialect
+    taken = limits.relations(c)
+    table = schema.table_name(tag, LabNotebook.DEFAULT_RESULTSET, taken, limits.max_name_bytes)
     schema.result_set_table(table).create(c)
     about = {"tag": tag, "table": table, "description": ResultSet(description).description()}
-    c.execute(sa.insert(schema.result_sets).values(**about, first_slab=slabs_taken(c)))
+    row = c.execute(
+        sa.insert(schema.result_sets).values(**about, first_slab=database.first_slab(c))
+    ).inserted_primary_key
     put(c, "current", tag)
+    return int(row[0]) if row is not None else 0
 
 
 def _delete(c: sa.Connection, tag: str) -> None:

@@ -17,7 +17,8 @@ from labkit.errors import (
 )
 from labkit.experiment import Experiment
 from labkit.notebook import schema
-from labkit.notebook.database import Database, next_slab
+from labkit.notebook.database import Database
+from labkit.notebook.dialects import delete_rows, insert_rows
 from labkit.notebook.resultset import ResultSet, check_single, choices, digests, matches
 from labkit.notebook.rows import RowReader, RowWriter, columns_of
 from labkit.notebook.slabs import SlabWriter
@@ -38,7 +39,7 @@ class SQLResultSet(ResultSet):
     Parameters
     ----------
     database : Database
-        The notebook's file.
+        The notebook's.
     number : int
         The result set's id there.
     """
@@ -67,7 +68,7 @@ class SQLResultSet(ResultSet):
 
     def _change(self, **values: Any) -> None:
         t = schema.result_sets
-        with self._database.write() as c:
+        with self._database.write(self._number) as c:
             c.execute(sa.update(t).where(t.c.id == self._number).values(**values))
 
     @property
@@ -192,7 +193,7 @@ class SQLResultSet(ResultSet):
         if k not in self:
             raise KeyError(k)
         t = schema.attributes
-        with self._database.write() as c:
+        with self._database.write(self._number) as c:
             c.execute(sa.delete(t).where(t.c.result_set == self._number, t.c.name == k))
 
     def __contains__(self, k: object) -> bool:
@@ -202,8 +203,8 @@ class SQLResultSet(ResultSet):
     def _slabs(self) -> Iterator[tuple[sa.Connection, SlabWriter]]:
         """Run a transaction whose values may hold arrays."""
         table = self.table
-        with self._database.write() as c:
-            slabs = SlabWriter(lambda: next_slab(c), table)
+        with self._database.write(self._number) as c:
+            slabs = SlabWriter(lambda: self._database.next_slab(c), table)
             yield c, slabs
             if slabs:
                 self._database.arrays.write(slabs)
@@ -215,7 +216,7 @@ class SQLResultSet(ResultSet):
     ) -> None:
         """Add outcomes, all or none; a run that is there already is left as it is."""
         self.assertUnlocked()
-        with self._database.write() as c:
+        with self._database.write(self._number) as c:
             self.insert(c, outcomes, runs)
 
     def insert(
@@ -228,14 +229,17 @@ class SQLResultSet(ResultSet):
         outcomes = [check_single(outcome) for outcome in outcomes]
         if outcomes:
             table = self._about_in(c, schema.result_sets.c.table)
-            writer = RowWriter(c, self._number, table, self._database.arrays)
+            writer = RowWriter(c, self._number, table, self._database)
             writer.write(outcomes, runs or [None] * len(outcomes))
 
     @contextmanager
     def _rows(self) -> Iterator[RowReader]:
         table = self.table
-        with self._database.read() as c, self._database.arrays.reader() as arrays:
-            yield RowReader(c, self._number, table, arrays)
+        with self._database.decoding(), self._database.arrays.reader() as arrays:
+            with self._database.read(table) as c:
+                rows = RowReader(c, self._number, table, arrays)
+            # whoever reads slowly holds up no writer
+            yield rows
 
     def iter_results(self, keys: Container[str] | None = None) -> Iterator[Outcome]:
         """Yield outcomes as results dicts, one after another; what is missing is None."""
@@ -265,13 +269,15 @@ class SQLResultSet(ResultSet):
                 return {}
             table = schema.result_set_table(self.table)
             k: sa.ColumnElement[Any] = sa.column(key.column)
-            s: sa.ColumnElement[Any] = sa.literal(False)
-            if status is not None and status.kind != "null":
+            s: sa.ColumnElement[Any] = sa.literal(0)
+            if status is not None and status.kind == "bool":
+                s = sa.case((sa.column(status.column, sa.Boolean), 1), else_=0)
+            elif status is not None and status.kind in ("int", "float"):
                 s = sa.column(status.column)
             keys = sa.select(k).select_from(table).where(k.is_not(None))
             # in two turns, since to group a million keys takes SQLite longer than to read them
             known_ones = dict.fromkeys(c.execute(keys).scalars(), False)
-            return known_ones | dict.fromkeys(c.execute(keys.where(s)).scalars(), True)
+            return known_ones | dict.fromkeys(c.execute(keys.where(s != 0)).scalars(), True)
 
     def source_digests(self, experiment: str, version: int | str) -> set[str]:
         """Return the source digests with which this version of an experiment has run.
@@ -287,6 +293,11 @@ class SQLResultSet(ResultSet):
 
     def _where_pending(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         return sa.select(*columns).where(schema.pending.c.result_set == self._number)
+
+    def _all_pending(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """Ask for what is pending, in the order of its arrival."""
+        query, arrival = self._where_pending(*columns), self._database.dialect.arrival
+        return query if arrival is None else query.order_by(sa.literal_column(arrival))
 
     def addSinglePendingResult(self, params: dict[str, Any], jobid: str) -> None:
         """Record that the result at a point is on its way.
@@ -328,7 +339,7 @@ class SQLResultSet(ResultSet):
     def pendingResults(self) -> list[str]:
         """Return the job identifiers of what is pending."""
         with self._database.read() as c:
-            return list(c.execute(self._where_pending(schema.pending.c.job)).scalars())
+            return list(c.execute(self._all_pending(schema.pending.c.job)).scalars())
 
     def numberOfPendingResults(self) -> int:
         """Return how many results are pending."""
@@ -373,15 +384,15 @@ class SQLResultSet(ResultSet):
             outcomes.append(failure(parameters, reason or CancelledException()))
             if key is not None:
                 outcomes[-1][METADATA][KEY] = key
-        with self._database.write() as c:
+        with self._database.write(self._number) as c:
             self.insert(c, outcomes, list(jobids))
-            _forget(c, jobids)
+            delete_rows(c, schema.pending.c.job, list(jobids))
 
     def _points(self) -> dict[str, tuple[dict[str, Any], str | None]]:
         """Return parameters and key of each pending job."""
         t = schema.pending.c
         with self._database.read() as c, self._database.arrays.reader() as arrays:
-            rows = c.execute(self._where_pending(t.job, t.parameters, t.key))
+            rows = c.execute(self._all_pending(t.job, t.parameters, t.key))
             return {job: (loads(text, arrays), key) for job, text, key in rows}
 
     def pendingResultsFor(self, params: Mapping[str, Any]) -> list[str]:
@@ -393,8 +404,8 @@ class SQLResultSet(ResultSet):
         return [job for job, (point, _) in points.items() if matches(point, wanted)]
 
     def _forget(self, jobids: Sequence[str]) -> None:
-        with self._database.write() as c:
-            _forget(c, jobids)
+        with self._database.write(self._number) as c:
+            delete_rows(c, schema.pending.c.job, list(jobids))
 
 
 class _NoArrays:
@@ -409,16 +420,8 @@ def _check_names(parameters: Iterable[str]) -> None:
         schema.checked("parameter", name)
 
 
+_PENDING = ("job", "result_set", "key", "parameters", "sweep", "number")
+
+
 def _record_pending(c: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        c.exec_driver_sql(
-            "INSERT INTO labkit_pending (job, result_set, key, parameters, sweep, number) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            list(rows),
-        )
-
-
-def _forget(c: sa.Connection, jobids: Iterable[str]) -> None:
-    rows = [(job,) for job in jobids]
-    if rows:
-        c.exec_driver_sql("DELETE FROM labkit_pending WHERE job = ?", rows)
+    insert_rows(c, schema.pending.name, _PENDING, rows)

@@ -19,10 +19,10 @@ from typing import Self
 
 import numpy as np
 
-from labkit import SQLiteLabNotebook
 from labkit.notebook import arrays
 
 from .outcomes import outcome_of
+from .places import opened
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60
@@ -40,16 +40,30 @@ def array_of(number: int) -> np.ndarray:
 
 def hold(path: str) -> None:
     """Write something, and keep the lock until a line comes in or the input ends."""
-    notebook = SQLiteLabNotebook(path)
+    notebook = opened(path)
     with notebook.open():
         notebook.addResult(outcome_of({"x": 1}))
         say("held")
         sys.stdin.readline()
 
 
+def sweep(path: str, number: int, count: int) -> None:
+    """Write outcomes with arrays into a result set of its own, once it is told to."""
+    with opened(path).open() as notebook:
+        notebook.addResultSet(f"set {number}")
+        points = [(f"key-{i}", {"n": i}) for i in range(count)]
+        notebook.current().addPendingResults(f"sweep-{number}", points)
+        say("held")
+        sys.stdin.readline()
+        for i, job in enumerate(notebook.pendingResults()):
+            results = {"array": array_of(1000 * number + i), f"own {number}": i}
+            notebook.recordRuns([(job, outcome_of(results, n=i))])
+            say(i)
+
+
 def leave(path: str) -> None:
     """Write an array, and end without closing the notebook."""
-    notebook = SQLiteLabNotebook(path)
+    notebook = opened(path)
     notebook.addResult(outcome_of({"array": array_of(0)}))
     say("held")
     sys.stdin.readline()
@@ -59,26 +73,26 @@ def fork(path: str) -> None:
     """Hold the lock, and let a child go: it must neither have nor release it."""
     import os
 
-    notebook = SQLiteLabNotebook(path)
+    notebook = opened(path)
     notebook.addResult(outcome_of({"x": 1}))
     child = os.fork()
     if child == 0:
         try:
-            say("child", notebook._database.lock.held)
-            notebook._database.lock.release()
-            SQLiteLabNotebook(path).setDescription("mine")
+            say("child", notebook._database.is_writing)
+            notebook._database.close()
+            opened(path).addResult(outcome_of({"x": 2}))
         except Exception as e:
             say(type(e).__name__)
         time.sleep(LIMIT_S)
         os._exit(0)
     sys.stdin.readline()
-    say("parent", notebook._database.lock.held, child)
+    say("parent", notebook._database.is_writing, child)
     sys.stdin.readline()
 
 
 def write(path: str, first: int, count: int = 0) -> None:
     """Add outcomes with arrays, some in batches; say the number of each that is kept."""
-    notebook = SQLiteLabNotebook(path)
+    notebook = opened(path)
     numbers = iter(range(first, first + count)) if count else itertools.count(first)
     for number in numbers:
         rows = [number, *itertools.islice(numbers, number % 3)]
@@ -94,7 +108,7 @@ def close(path: str, first: int, count: int) -> None:
     arrays.LARGE_BYTES = 20_000
     sizes = random.Random(first)
     for number in range(first, first + count):
-        with SQLiteLabNotebook(path).open() as notebook:
+        with opened(path).open() as notebook:
             for n in (2 * number, 2 * number + 1):
                 large = np.zeros(sizes.choice([1, 4000]))
                 outcome = outcome_of({"number": n, "array": array_of(n), "large": large})
@@ -107,12 +121,12 @@ def large(path: str) -> None:
     array = np.arange(25_000_000, dtype=float)
     raw = bytes(50_000_000)
     before_mb = peak_mb()
-    with SQLiteLabNotebook(path).open() as notebook:
+    with opened(path).open() as notebook:
         notebook.addResult(outcome_of({"array": array, "raw": raw}))
     say(peak_mb() - before_mb)
     del array, raw
     before_mb = peak_mb()
-    with SQLiteLabNotebook(path).open() as notebook:
+    with opened(path).open() as notebook:
         assert notebook.results()[0]["results"]["array"][1] == 1
         say(peak_mb() - before_mb)
         assert notebook.dataframe()["array"][0][1] == 1

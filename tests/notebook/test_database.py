@@ -24,7 +24,7 @@ from labkit.errors import (
     NotebookVersionException,
     UnknownResultSetError,
 )
-from labkit.notebook import database, schema
+from labkit.notebook import schema, sqlitedatabase
 
 from .outcomes import outcome_of
 
@@ -201,7 +201,7 @@ def test_a_killed_erasure_leaves_no_old_arrays_to_be_taken_for_new(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(path, x=np.arange(3))
-    monkeypatch.setattr(database.ArrayStore, "delete", lambda self: None)
+    monkeypatch.setattr(sqlitedatabase.ArrayStore, "delete", lambda self: None)
     SQLiteLabNotebook(path, create=True).close()
     monkeypatch.undo()
     add(path, x=np.arange(4))

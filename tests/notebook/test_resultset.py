@@ -50,12 +50,14 @@ def walked(**parameters: Any) -> dict[str, Any]:
 class TestEveryNotebook:
     """The contract."""
 
-    @pytest.fixture(params=["memory", "sqlite"])
+    @pytest.fixture(params=["memory", "sqlite", "postgresql"])
     def nb(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabNotebook]:
         if request.param == "memory":
             notebook = LabNotebook("walks")
-        else:
+        elif request.param == "sqlite":
             notebook = SQLiteLabNotebook(tmp_path / "walks.db")
+        else:
+            notebook = request.getfixturevalue("in_postgresql").notebook()
         with notebook.open():
             yield notebook
 

@@ -29,6 +29,7 @@ from labkit.notebook import tagging
 from labkit.notebook import values as values_module
 
 from .equality import same, same_in_table
+from .places import Place
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DATETIME_UNITS = ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"]
@@ -249,11 +250,16 @@ def test_a_value_follows_one_of_another_kind(
     assert all(map(same_in_table, values, table))
 
 
-@pytest.fixture(scope="module")
-def shared_notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_notebook(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
     """Keep transactions of values as results x of a fresh result set, and read them anew."""
-    path = tmp_path_factory.mktemp("shared") / "shared.db"
-    notebook, reader = SQLiteLabNotebook(path), SQLiteLabNotebook(path)
+    folder = tmp_path_factory.mktemp("shared")
+    place = Place(str(folder / "shared.db"), folder, "shared")
+    if request.param == "postgresql":
+        place = Place.in_postgresql(request.getfixturevalue("server"), folder)
+    notebook, reader = place.notebook(), place.notebook()
 
     def keep(transactions: list[list[Any]]) -> tuple[list[Any], list[Any]]:
         notebook.addResultSet("fresh")
