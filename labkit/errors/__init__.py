@@ -25,6 +25,7 @@
     │   ├── PendingResultException  (epyc.PendingResultException, KeyError)
     │   └── UnstorableValueError    (TypeError)
     ├── CancelledException          (epyc.CancelledException)
+    ├── PointTimeoutError           (TimeoutError)
     └── ClusterError                (RuntimeError)
         ├── ClusterStartError       (TimeoutError)
         └── EngineLostError

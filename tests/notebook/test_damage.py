@@ -458,7 +458,8 @@ def test_of_a_dataset_the_sound_arrays_are_saved(tmp_path: Path) -> None:
     overwrite(file, file.read_bytes().index(np.full(9, 7).tobytes()), b"\x01")
     overwrite(file, file.read_bytes().index(np.array(["x", "12"]).tobytes()), b"y")
     found = recover(path, tmp_path / "new.db")
-    assert [value.point for value in found.result_sets[0].lost_arrays] == [f"{7:032x}", f"{12:032x}"]
+    lost = [value.point for value in found.result_sets[0].lost_arrays]
+    assert lost == [f"{7:032x}", f"{12:032x}"]
     for n, rc in enumerate(results(tmp_path / "new.db", DEFAULT)):
         a, b = rc["results"]["a"], rc["results"]["b"]
         assert a is None if n == 7 else same(a, np.full(9, n))
