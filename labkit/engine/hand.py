@@ -39,7 +39,13 @@ INLINE_BYTES = 2**16
 #: How often the time of a running point is looked at.
 _LOOK_S = 0.1
 
-_MAIN = "from labkit.engine.worker import serve; serve()"
+#: It imports what its engine would. In PYTHONPATH, that would concern programs that points start.
+_MAIN = """
+import os, sys
+sys.path[:] = sys.argv.pop().split(os.pathsep)
+from labkit.engine.worker import serve
+serve()
+"""
 
 
 class _HandEndedError(Exception):
@@ -159,14 +165,14 @@ class _Hand:
         self.folder = Path(tempfile.mkdtemp(prefix="labkit-hand-"))
         ours, theirs = socket.socketpair()
         with theirs:
-            arguments = str(theirs.fileno()), str(os.getpid()), str(self.folder)
+            arguments = str(theirs.fileno()), str(os.getpid()), str(self.folder), _module_path()
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, *arguments],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # so that what points have started is stopped with them
                 start_new_session=True,
-                env=limited({**os.environ, "PYTHONPATH": _python_path()}),
+                env=limited(os.environ),
             )
         self._connection = Connection(ours.detach())
         self._end = weakref.finalize(self, _end, self._process, self._connection, self.folder)
@@ -235,6 +241,6 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, folder: Path)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _python_path() -> str:
-    """Return this process's module path, so that the hand imports what it would."""
+def _module_path() -> str:
+    """Return this process's module path."""
     return os.pathsep.join(p or str(Path.cwd()) for p in sys.path)

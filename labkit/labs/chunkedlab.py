@@ -257,7 +257,8 @@ class ChunkedLab(Lab):
             for name in names:
                 if name not in outcomes:
                     self._arrived.put(name)
-            self._record(outcomes)
+            if outcomes:
+                self._record(outcomes)
         finally:
             self._taking.release()
 

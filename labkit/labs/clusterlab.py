@@ -473,22 +473,22 @@ timeout, cluster_id
         if runs:
             self._asked().note_arrival()
         # those that were sent again are carried by other messages
-        self.notebook().dropChunks(self._answered)
-        self._answered.clear()
+        answered, self._answered = self._answered, []
+        self.notebook().dropChunks(answered)
         self._purge()
         return runs
 
     def _purge(self) -> None:
         """Have the hub forget what is recorded."""
-        if not self._known_at_hub:
+        known, self._known_at_hub = self._known_at_hub, []
+        if not known:
             return
         try:
-            self._asked().purge(self._known_at_hub)
+            self._asked().purge(known)
         except ClusterError:
             # it has died, which no longer matters when everything has arrived
             if self._outstanding:
                 raise
-        self._known_at_hub.clear()
 
     def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
         import ipyparallel

@@ -144,3 +144,14 @@ def test_a_hand_ends_with_its_engine():
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not psutil.pid_exists(pid)
+
+
+def test_a_program_that_a_point_starts_has_a_module_path_of_its_own():
+    class Starts(labkit.Experiment):
+        def do(self, params):
+            return {"path": os.environ.get("PYTHONPATH", "")}
+
+    chunk = Chunk("c", "s", 0, cloudpickle.dumps(Starts()), {}, [("k", {"x": 0})])
+    answer = pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
+    ((_, run),) = read_records(answer.records)
+    assert run.outcome["results"]["path"] == os.environ.get("PYTHONPATH", "")
