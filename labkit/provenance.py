@@ -21,7 +21,7 @@ import labkit
 from labkit.experiment import identity
 from labkit.source import innermost, source_digest
 
-__all__ = ["of_experiment", "of_process", "processors"]
+__all__ = ["of_experiment", "of_process"]
 
 #: A repository that answers more slowly than this is left out.
 _GIT_TIMEOUT_S = 10.0
@@ -111,10 +111,3 @@ def _ask_git(folder: Path, *question: str) -> str:
         stdin=subprocess.DEVNULL,
         env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
     ).stdout
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    # macOS has no affinity
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -11,12 +11,12 @@ from typing import Any
 
 import epyc
 
-from labkit import provenance
 from labkit.cli.census import Census, census, estimate
 from labkit.cli.glance import Failure, Glance
 from labkit.cli.group import INTERRUPTED
 from labkit.cli.interruption import Interruption
 from labkit.cli.opening import reading
+from labkit.engine.threads import processors
 from labkit.errors import (
     ClusterError,
     ClusterStartError,
@@ -98,7 +98,7 @@ class Place:
         """Return how many engines will work on so many points; None when only the profile knows."""
         if self.profile is not None:
             return None
-        wanted = 1 if self.serial else self.engines or provenance.processors()
+        wanted = 1 if self.serial else self.engines or processors()
         return max(1, min(wanted, points))
 
     def lab(self, notebook: LabNotebook, points: int) -> Lab:

@@ -1,10 +1,11 @@
-"""How many threads numerical libraries use in an engine."""
+"""How many threads there may be: of numerical libraries in an engine, of a process in all."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
-__all__ = ["THREADS", "limited"]
+__all__ = ["THREADS", "limited", "processors"]
 
 #: The environment variable that says how many threads an engine's points may use.
 THREADS = "LABKIT_THREADS"
@@ -25,3 +26,10 @@ def limited(environment: Mapping[str, str]) -> dict[str, str]:
     """
     threads = environment.get(THREADS, "1")
     return {f"{library}_THREADS": threads for library in _LIBRARIES} | dict(environment)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    # macOS has no affinity
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labkit import point, provenance
+from labkit import point
 from labkit.attachment import Attachment
+from labkit.engine.threads import processors
 from labkit.errors import MissingTilesError, SeriesError
 from labkit.experiment import Experiment, identity
 from labkit.matrixprofile import joins, tiles
@@ -58,7 +59,7 @@ class _TiledJoin(Experiment):
         self._threads = joins.checked_threads(threads)
         engines = _checked("engines", engines, "how many will compute")
         self._side = _checked("tile", side, "the number of windows along its side") or (
-            tiles.side_for(query, engines or provenance.processors())
+            tiles.side_for(query, engines or processors())
         )
         self._tiles = None
 

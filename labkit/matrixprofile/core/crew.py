@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from labkit import provenance
+from labkit.engine.threads import processors
 from labkit.matrixprofile.core.bands import buffers
 from labkit.matrixprofile.core.blocks import Buffers
 
@@ -64,7 +64,7 @@ class Crew:
         dtype: DTypeLike,
         progress: Progress | None = None,
     ) -> None:
-        self.threads = threads or provenance.processors()
+        self.threads = threads or processors()
         self.dtype = dtype
         self._window = window
         self._progress = progress
