@@ -78,6 +78,8 @@ class ChunkedLab(Lab):
         self._has_withdrawn = False
         self._paces: dict[str, chunking.Pace] = {}
         self._taken_back: list[Chunk] = []
+        # chunks of which other messages carry a part now
+        self._cut_short: list[str] = []
         # whether engines share the lab's file system is seen from their answers
         self._leave_spools = False
 
@@ -268,7 +270,11 @@ class ChunkedLab(Lab):
         try:
             with uncollected():
                 for name in names:
-                    runs += self._runs_of(*self._outstanding[name])
+                    chunk, future = self._outstanding[name]
+                    mine = self._runs_of(chunk, future)
+                    if len(mine) < len(chunk.points):
+                        self._cut_short.append(name)
+                    runs += mine
                 record(self.notebook(), runs)
             self._recorded_at = time.monotonic()
         except BaseException:

@@ -129,7 +129,6 @@ timeout, cluster_id
         self._leftovers: Leftovers | None = None
         self._loadable: set[tuple[bytes, str]] = set()
         self._noted: set[str] = set()
-        self._answered: list[str] = []
         self._known_at_hub: list[Any] = []
         self._arguments = {
             "url_file": url_file,
@@ -472,9 +471,8 @@ timeout, cluster_id
         runs = super()._take(timeout_s)
         if runs:
             self._asked().note_arrival()
-        # those that were sent again are carried by other messages
-        answered, self._answered = self._answered, []
-        self.notebook().dropChunks(answered)
+        cut_short, self._cut_short = self._cut_short, []
+        self.notebook().dropChunks(cut_short)
         self._purge()
         return runs
 
@@ -499,9 +497,7 @@ timeout, cluster_id
 
     def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
         super()._forget(chunk, future)
-        if chunk.name in self._noted:
-            self._noted.remove(chunk.name)
-            self._answered.append(chunk.name)
+        self._noted.discard(chunk.name)
         if not _is_message(future):
             return
         self._connected().purge_local_results(future)

@@ -113,6 +113,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
         self._brought.clear()
+        self._cut_short.clear()
         for attachment in self._attach(sweep):
             Store().put(attachment)
         mine = f"{OWN}{sweep.name}"
