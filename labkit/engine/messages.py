@@ -78,6 +78,10 @@ class Chunk:
         """Return the job of a point by its index in the chunk."""
         return job_name(self.sweep, self.first + index)
 
+    def jobs(self) -> list[str]:
+        """Return the jobs of all points."""
+        return [self.job(i) for i in range(len(self.points))]
+
     def part(self, start: int, stop: int, attempt: int = 1) -> Chunk:
         """Return some of the points as a chunk of their own, to be sent again."""
         points = self.points[start:stop]

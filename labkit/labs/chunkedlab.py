@@ -362,8 +362,7 @@ class ChunkedLab(Lab):
         return []
 
     def _give_back(self, chunk: Chunk) -> None:
-        jobs = [chunk.job(i) for i in range(len(chunk.points))]
-        self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
+        self.notebook().dropPendingResults(self.notebook().stillPending(chunk.jobs()))
 
     def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
         """Release what a chunk holds, when its outcomes are in the notebook."""
@@ -382,7 +381,7 @@ class ChunkedLab(Lab):
         self._attachments.clear()
         for chunk in given_up:
             self._save(chunk)
-        jobs = [chunk.job(i) for chunk in given_up for i in range(len(chunk.points))]
+        jobs = [job for chunk in given_up for job in chunk.jobs()]
         self.notebook().dropPendingResults(self.notebook().stillPending(jobs))
 
     def _save(self, chunk: Chunk) -> None:
@@ -449,8 +448,8 @@ class ChunkedLab(Lab):
 
     def _pending_of(self, chunk: Chunk) -> Iterator[Chunk]:
         """Yield the parts of a chunk that the notebook still waits for: some may be cancelled."""
-        pending = self.notebook().stillPending([chunk.job(i) for i in range(len(chunk.points))])
-        marks = [chunk.job(i) in pending for i in range(len(chunk.points))]
+        pending = self.notebook().stillPending(chunk.jobs())
+        marks = [job in pending for job in chunk.jobs()]
         position = 0
         for is_pending, group in itertools.groupby(marks):
             stop = position + sum(1 for _ in group)
@@ -481,15 +480,13 @@ class ChunkedLab(Lab):
     def _cut_again(self) -> None:
         """Send what was taken back, in chunks that fit what points cost now."""
         taken_back, self._taken_back = self._taken_back, []
-        for whole in _joined(taken_back):
-            pace = self._paces.get(whole.sweep)
-            sizes = (
-                chunking.cut(len(whole.points), self._width(), pace.seen_s)
-                if pace is not None
-                else iter([len(whole.points)])
-            )
+        for chunk in taken_back:
+            if chunk.sweep not in self._paces:  # a user has fixed it
+                self._send_again(chunk)
+        for whole in _joined([chunk for chunk in taken_back if chunk.sweep in self._paces]):
+            cost = self._paces[whole.sweep].seen_s
             position = 0
-            for size in sizes:
+            for size in chunking.cut(len(whole.points), self._width(), cost):
                 self._send_again(whole.part(position, position + size, whole.attempt))
                 position += size
 

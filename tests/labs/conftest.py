@@ -34,3 +34,20 @@ def lab(request, notebook):
         made = labkit.Lab(notebook)
     with made:
         yield made
+
+
+@pytest.fixture
+def sizes_sent(monkeypatch):
+    """Returns the list that receives how many points each chunk of a lab has that is sent."""
+
+    def watch(lab):
+        sent, submit = [], lab._submit
+
+        def submit_noted(chunk, message):
+            sent.append(len(chunk.points))
+            return submit(chunk, message)
+
+        monkeypatch.setattr(lab, "_submit", submit_noted)
+        return sent
+
+    return watch

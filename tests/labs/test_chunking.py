@@ -53,17 +53,13 @@ class Slows(labkit.Experiment):
 
 
 @pytest.mark.parametrize("kind", ["ParallelLab", "ClusterLab"])
-def test_chunks_follow_a_cost_that_drifts(kind, cluster, notebook, monkeypatch):
+def test_chunks_follow_a_cost_that_drifts(kind, cluster, notebook, sizes_sent):
     made = (
         labkit.ParallelLab(notebook, cores=2)
         if kind == "ParallelLab"
         else labkit.ClusterLab(notebook, url_file=cluster.connection_file)
     )
-    sent = []
-    submit = type(made)._submit
-    monkeypatch.setattr(
-        type(made), "_submit", lambda lab, c, m: (sent.append(len(c.points)), submit(lab, c, m))[1]
-    )
+    sent = sizes_sent(made)
     with made as lab:
         lab["x"] = [-1, -2]
         lab.runExperiment(Slows(0.0))

@@ -74,12 +74,8 @@ class TestTimeout:
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_chunks_that_a_user_has_fixed(lab, chunk, monkeypatch):
-    sent = []
-    submit = type(lab)._submit
-    monkeypatch.setattr(
-        type(lab), "_submit", lambda lab, c, m: (sent.append(len(c.points)), submit(lab, c, m))[1]
-    )
+def test_chunks_that_a_user_has_fixed(lab, chunk, sizes_sent):
+    sent = sizes_sent(lab)
     lab.runExperiment(SleepsInC(at=()), chunk=chunk)
     assert lab.wait(timeout=60)
     assert max(sent) == chunk
@@ -135,6 +131,16 @@ class TestCancel:
         assert len(found) == 24
         assert found[found["side"] == "right"][STATUS].all()
         assert (~found[found["side"] == "left"][STATUS]).sum() >= 6
+
+    def test_chunks_that_a_user_has_fixed_stay_so(self, lab, sizes_sent):
+        sent = sizes_sent(lab)
+        lab["x"] = range(12)
+        lab["side"] = ["left", "right"]
+        lab.runExperiment(Sleeps(0.1), chunk=3)
+        lab.cancel(params={"side": "left"})
+        assert lab.wait(timeout=60)
+        assert len(sent) > 8, "some were sent again"
+        assert max(sent) == 3
 
     def test_a_result_set(self, lab):
         nb = lab.notebook()
