@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.engine.hand import module_path
 from labkit.errors import ClusterStartError, ParameterError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class LocalCluster:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env={**os.environ, "PYTHONPATH": module_path()},
         )
 
     @property
@@ -132,8 +133,3 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns
-
-
-def _python_path() -> str:
-    """Return the lab's own module path, so that engines import what it imports."""
-    return os.pathsep.join(p or str(Path.cwd()) for p in sys.path)

@@ -31,7 +31,7 @@ from labkit.engine import spool, store
 from labkit.engine.messages import Answer, Order, Stop
 from labkit.engine.threads import limited
 
-__all__ = ["INLINE_BYTES", "ask", "run_chunk"]
+__all__ = ["INLINE_BYTES", "ask", "module_path", "run_chunk"]
 
 #: A longer answer is fetched from the spool, where there is one.
 INLINE_BYTES = 2**16
@@ -165,7 +165,7 @@ class _Hand:
         self.folder = Path(tempfile.mkdtemp(prefix="labkit-hand-"))
         ours, theirs = socket.socketpair()
         with theirs:
-            arguments = str(theirs.fileno()), str(os.getpid()), str(self.folder), _module_path()
+            arguments = str(theirs.fileno()), str(os.getpid()), str(self.folder), module_path()
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, *arguments],
                 pass_fds=[theirs.fileno()],
@@ -241,6 +241,6 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, folder: Path)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _module_path() -> str:
-    """Return this process's module path."""
+def module_path() -> str:
+    """Return this process's module path, for one that shall import what it imports."""
     return os.pathsep.join(p or str(Path.cwd()) for p in sys.path)

@@ -440,7 +440,7 @@ timeout, cluster_id
         concerned: list[Any] = [
             future
             for chunk, future in list(self._outstanding.values())
-            if not jobs.isdisjoint(chunk.job(i) for i in range(len(chunk.points)))
+            if not jobs.isdisjoint(chunk.jobs())
         ]
         messages = {future.msg_ids[0] for future in concerned if _is_message(future)}
         inherited = self._left_behind().carrying_only(jobs)
@@ -452,9 +452,7 @@ timeout, cluster_id
             client.abort(inherited, block=False)
             messages.update(inherited)
         status = self._asked().status(verbose=True)
-        busy = [
-            n for n in client.ids if n in status and not messages.isdisjoint(status[n]["tasks"])
-        ]
+        busy = [n for n, has in status.items() if not messages.isdisjoint(has["tasks"])]
         if busy:
             # an engine that has begun with something else meanwhile is asked to do it again
             client.send_signal(signal.SIGINT, targets=busy, block=False)
