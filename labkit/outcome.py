@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from numbers import Number
 from typing import Any
@@ -12,6 +12,7 @@ from labkit.errors import ResultsStructureException
 from labkit.experiment import Experiment
 
 __all__ = [
+    "ATTEMPT",
     "KEY",
     "METADATA",
     "PARAMETERS",
@@ -31,6 +32,9 @@ PARTS = (PARAMETERS, RESULTS, METADATA)
 
 KEY = "labkit.key"
 """The metadata element that holds the key of an outcome's point."""
+
+ATTEMPT = "labkit.attempt"
+"""The metadata element that tells how often a point was sent, this time included."""
 
 _PLAIN = (int, float, str, bool, bytes, type(None))
 
@@ -98,16 +102,16 @@ def failure(parameters: Mapping[str, Any], e: BaseException) -> Outcome:
     return outcome
 
 
-def is_plain(results: Any) -> bool:
+def is_plain(outcomes: Iterable[Outcome]) -> bool:
     """Test whether no result can be changed any more by who has returned it.
 
     Examples
     --------
-    >>> is_plain({"parameters": {}, "metadata": {}, "results": {"a": 1, "b": [2]}})
+    >>> is_plain([{"parameters": {}, "metadata": {}, "results": {"a": 1, "b": [2]}}])
     False
     """
     return all(
         type(value) in _PLAIN or isinstance(value, Number)
-        for outcome in flatten(results)
+        for outcome in outcomes
         for value in outcome[RESULTS].values()
     )

@@ -40,6 +40,7 @@ def room_of(module: str) -> str:
 # ---------- the rooms, and which of them may know which ----------
 
 FOUNDATION = {
+    "batch",
     "cache",
     "garbage",
     "attachment",
@@ -57,6 +58,7 @@ ROOMS = {
     "errors": set(),
     "garbage": set(),
     "attachment": FOUNDATION,
+    "batch": FOUNDATION,
     "point": FOUNDATION,
     "provenance": FOUNDATION,
     "designs": FOUNDATION,

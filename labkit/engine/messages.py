@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from labkit.point import job_name
 
 if TYPE_CHECKING:
-    from labkit.engine.runner import Run
+    from labkit.batch import Batch
 
-__all__ = ["Answer", "Chunk", "Done", "Order", "Stop", "new_name", "read_records"]
-
-#: A job and its run.
-Done = tuple[str, "Run"]
+__all__ = ["Answer", "Chunk", "Order", "Stop", "batches_in", "new_name"]
 
 
 def new_name() -> str:
@@ -110,7 +107,7 @@ class Answer:
     """What comes back from an engine."""
 
     records: list[bytes] = field(default_factory=list)
-    """The outcomes, as :func:`read_records` reads them; empty when they are in the spool."""
+    """The outcomes, as :func:`batches_in` reads them; empty when they are in the spool."""
     spooled: str | None = None
     """The spool's file name."""
     seconds: float = 0.0
@@ -119,7 +116,8 @@ class Answer:
     """Why there are fewer outcomes than points."""
 
 
-def read_records(records: Iterable[bytes]) -> Iterator[Done]:
-    """Yield job and run of each point in the records of an answer or a spool."""
+def batches_in(records: Iterable[bytes]) -> Iterator[Batch]:
+    """Yield what the records of an answer or a spool hold, in the order of the points."""
     for record in records:
-        yield from pickle.loads(record)
+        batch: Batch = pickle.loads(record)
+        yield batch

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import epyc
 
 from labkit.engine.capture import Capture
+from labkit.experiment import Experiment
 from labkit.outcome import KEY, METADATA, Outcome, failure, flatten
 
 __all__ = ["Run", "Runner"]
@@ -23,10 +24,15 @@ _RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024
 class Run(NamedTuple):
     """What one run gave."""
 
-    outcome: Outcome
-    """epyc's results dict, nested for repetitions."""
+    outcomes: list[Outcome]
+    """Its single outcomes: several for repetitions."""
     log: str
     """What it printed and logged."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an outcome failed."""
+        return not all(single[METADATA].get(Experiment.STATUS) for single in self.outcomes)
 
 
 class Runner:
@@ -36,17 +42,10 @@ class Runner:
     ----------
     experiment : epyc.Experiment
         Ours, or one written for epyc.
-    facts : dict
-        Metadata that is the same for all its runs.
-    attempt : int
-        The first try is 1.
     """
 
-    def __init__(
-        self, experiment: epyc.Experiment, facts: dict[str, Any], attempt: int = 1
-    ) -> None:
+    def __init__(self, experiment: epyc.Experiment) -> None:
         self._experiment = experiment
-        self._facts = {**facts, "labkit.attempt": attempt}
 
     def run(self, parameters: dict[str, Any], key: str, capture: Capture) -> Run:
         """Run the experiment at a point. Whatever it raises is a failed outcome.
@@ -61,22 +60,20 @@ class Runner:
             Gathers what the run prints.
         """
         _reset_peak_memory()
-        cpu = time.process_time()
+        cpu_before = time.process_time()
         try:
-            outcome = self._experiment.set(dict(parameters)).run()
-            singles = list(flatten(outcome))
+            outcomes = list(flatten(self._experiment.set(dict(parameters)).run()))
         except (Exception, SystemExit) as e:
-            outcome = failure(parameters, e)
-            singles = [outcome]
-        facts = {
-            **self._facts,
-            KEY: key,
-            "labkit.cpu_time": time.process_time() - cpu,
-            "labkit.peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_UNIT,
-        }
-        for single in singles:
-            single[METADATA].update(facts)
-        return Run(outcome, capture.take())
+            outcomes = [failure(parameters, e)]
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        # in microseconds, and so perhaps below what was before
+        cpu_time = max(used.ru_utime + used.ru_stime - cpu_before, 0.0)
+        for single in outcomes:
+            metadata = single[METADATA]
+            metadata[KEY] = key
+            metadata["labkit.cpu_time"] = cpu_time
+            metadata["labkit.peak_memory"] = used.ru_maxrss * _RUSAGE_UNIT
+        return Run(outcomes, capture.take())
 
 
 @functools.cache

@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from labkit.attachment import Attachment
+from labkit.batch import Batch
 from labkit.engine import spool
-from labkit.engine.messages import Answer, Chunk, Stop, new_name, read_records
-from labkit.engine.runner import Run
+from labkit.engine.messages import Answer, Chunk, Stop, batches_in, new_name
 from labkit.errors import (
     AttachmentStoreError,
     EngineLostError,
@@ -35,9 +35,9 @@ from labkit.labs import chunking
 from labkit.labs.delivery import ARRIVED
 from labkit.labs.lab import Lab, checked_chunk
 from labkit.labs.progress import Progress
-from labkit.labs.recording import failures, record
+from labkit.labs.recording import record
 from labkit.labs.sweep import Group, Sweep
-from labkit.outcome import KEY, METADATA, failure
+from labkit.outcome import ATTEMPT, KEY, METADATA, failure
 from labkit.source import code_digest
 
 __all__ = ["ChunkedLab", "Runs", "spool_of"]
@@ -50,8 +50,8 @@ _GATHER_S = 0.25
 #: What is recorded together is in memory: so many points at most, and so much of their spools.
 _MOST_POINTS, _MOST_BYTES = 20_000, 2**26
 
-#: Jobs and their runs.
-Runs = list[tuple[str, Run]]
+#: What runs of points gave.
+Runs = list[Batch]
 
 
 class ChunkedLab(Lab):
@@ -272,7 +272,7 @@ class ChunkedLab(Lab):
                 for name in names:
                     chunk, future = self._outstanding[name]
                     mine = self._runs_of(chunk, future)
-                    if len(mine) < len(chunk.points):
+                    if _count(mine) < len(chunk.points):
                         self._cut_short.append(name)
                     runs += mine
                 record(self.notebook(), runs)
@@ -321,9 +321,9 @@ class ChunkedLab(Lab):
             self._leave_spools |= answer.spooled is not None
             if chunk.sweep in self._paces:
                 self._paces[chunk.sweep].note(answer.seconds, len(chunk.points))
-            runs = list(read_records(answer.records or _spooled(chunk, answer)))
+            runs = list(batches_in(answer.records or _spooled(chunk, answer)))
             # a spool that a disk has lost is as good as none
-            is_cut_off = answer.stop is None and len(runs) < len(chunk.points)
+            is_cut_off = answer.stop is None and _count(runs) < len(chunk.points)
             stop = Stop("interrupted", "its spool is damaged", None) if is_cut_off else answer.stop
             return runs if stop is None else self._after_stop(chunk, stop, runs)
         if isinstance(e, CancelledError):
@@ -388,20 +388,22 @@ class ChunkedLab(Lab):
         """Record what is in the spool of a chunk from which no answer will come."""
         path = spool_of(chunk)
         if path is not None:
-            record(self.notebook(), list(read_records(spool.read(path))))
+            record(self.notebook(), batches_in(spool.read(path)))
 
     # ---------- points that are stopped, and lost engines ----------
 
     def _after_stop(self, chunk: Chunk, stop: Stop, runs: Runs) -> Runs:
         """Go on after an engine has stopped in a chunk; return what it had finished, and failed."""
+        finished = _count(runs)
         if stop.why == "interrupted":
             # what was cancelled is pending no more
-            self._send_pending(chunk.part(len(runs), len(chunk.points), chunk.attempt))
+            self._send_pending(chunk.part(finished, len(chunk.points), chunk.attempt))
             return runs
-        culprit = stop.point if stop.point is not None and stop.point >= len(runs) else None
+        culprit = stop.point if stop.point is not None and stop.point >= finished else None
         if stop.why == "timeout" and culprit is not None:
             over = PointTimeoutError(f"stopped after {stop.how}, its time limit")
-            return self._go_on(chunk, culprit, [*runs, _given_up(chunk, culprit, over)])
+            self._go_on(chunk, culprit, finished)
+            return [*runs, _given_up(chunk, culprit, over)]
         logger.warning("a point's process %s", stop.how)
         return self._after_death(chunk, culprit, runs, stop.how)
 
@@ -412,15 +414,16 @@ class ChunkedLab(Lab):
         times. The others did nothing, and go on.
         """
         path = spool_of(chunk)
-        runs = list(read_records(spool.read(path))) if path else []
-        finished, count = len(runs), len(chunk.points)
+        runs = list(batches_in(spool.read(path))) if path else []
+        finished, count = _count(runs), len(chunk.points)
         logger.warning("an engine ended with %d of %d points to go: %s", count - finished, count, e)
         return self._after_death(chunk, self._culprit(chunk, path, finished), runs, "died")
 
     def _after_death(self, chunk: Chunk, culprit: int | None, runs: Runs, how: str) -> Runs:
         """Try the point again that ran, or give it up; the others have done nothing."""
+        finished = _count(runs)
         if culprit is None:
-            rest = chunk.part(len(runs), len(chunk.points), chunk.attempt)
+            rest = chunk.part(finished, len(chunk.points), chunk.attempt)
             for piece in [rest] if self._leave_spools else rest.singles(0):
                 self._send_if_any(piece)
             return runs
@@ -428,14 +431,13 @@ class ChunkedLab(Lab):
             runs.append(_given_up(chunk, culprit, _loss(chunk.attempt, how)))
         else:
             self._send_if_any(chunk.part(culprit, culprit + 1, chunk.attempt + 1))
-        return self._go_on(chunk, culprit, runs)
+        self._go_on(chunk, culprit, finished)
+        return runs
 
-    def _go_on(self, chunk: Chunk, culprit: int, runs: Runs) -> Runs:
-        """Send what lies before and behind a point again; return the runs."""
-        finished = sum(1 for job, _ in runs if job != chunk.job(culprit))
+    def _go_on(self, chunk: Chunk, culprit: int, finished: int) -> None:
+        """Send again what lies between the finished points and another one, and behind it."""
         self._send_if_any(chunk.part(finished, culprit))
         self._send_if_any(chunk.part(culprit + 1, len(chunk.points)))
-        return runs
 
     def _send_if_any(self, chunk: Chunk) -> None:
         if chunk.points and not self._is_draining:
@@ -510,7 +512,7 @@ class ChunkedLab(Lab):
                 if left <= 0:
                     return False
                 runs = self._take(min(left, self._LOOK_S))
-                bar.add(len(runs), failures(runs))
+                bar.add(_count(runs), sum(batch.failures() for batch in runs))
                 self._keep_pace()
                 if not runs:
                     bar.add(self._look_around())
@@ -585,8 +587,13 @@ def _loss(attempts: int, how: str) -> EngineLostError:
     return EngineLostError(f"engine {how}, {attempts} attempt{'s' if attempts > 1 else ''}")
 
 
-def _given_up(chunk: Chunk, index: int, reason: Exception) -> tuple[str, Run]:
+def _given_up(chunk: Chunk, index: int, reason: Exception) -> Batch:
     key, parameters = chunk.points[index]
     outcome = failure(parameters, reason)
-    outcome[METADATA] |= {KEY: key, "labkit.attempt": chunk.attempt, **chunk.facts}
-    return chunk.job(index), Run(outcome, "")
+    outcome[METADATA][KEY] = key
+    facts = {**chunk.facts, ATTEMPT: chunk.attempt}
+    return Batch.of(chunk.sweep, [(chunk.first + index, [outcome])], facts)
+
+
+def _count(runs: Runs) -> int:
+    return sum(map(len, runs))

@@ -538,7 +538,7 @@ timeout, cluster_id
             # a cluster that would be started for this knows of nothing
             return 0
         left_behind = self._left_behind().collect(self._asked())
-        return left_behind + len(self._take(0.0))
+        return left_behind + sum(map(len, self._take(0.0)))
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending in any result set.

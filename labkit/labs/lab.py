@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +14,7 @@ import epyc
 
 from labkit.designs import FactorialDesign
 from labkit.engine.capture import Capture
-from labkit.engine.runner import Run, Runner
+from labkit.engine.runner import Runner
 from labkit.errors import (
     DesignException,
     ExperimentError,
@@ -28,11 +28,11 @@ from labkit.experiment import declared, space
 from labkit.garbage import uncollected
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress
-from labkit.labs.recording import Recorder, failures
-from labkit.labs.sweep import ONLY, Sweep, plan
+from labkit.labs.recording import Recorder
+from labkit.labs.sweep import ONLY, Group, Sweep, plan
 from labkit.notebook import LabNotebook
+from labkit.outcome import ATTEMPT
 from labkit.parameter import values
-from labkit.point import job_name
 from labkit.provenance import of_process
 
 if TYPE_CHECKING:
@@ -270,26 +270,27 @@ class Lab(epyc.Lab):
         return [parameters for _, parameters in sweep.points()]
 
     def _run(self, sweep: Sweep) -> None:
-        notebook = self.notebook()
         try:
             with (
                 Progress(len(sweep), self.progress) as bar,
                 Capture(echo=True, aside=bar.aside) as capture,
-                Recorder(notebook, notebook.currentTag()) as recorder,
             ):
-                for job, run in self._runs(sweep, capture):
-                    recorder.add(job, run)
-                    bar.add(1, failures([(job, run)]))
+                for group in sweep.groups:
+                    self._run_group(sweep, group, capture, bar)
         finally:
-            notebook.commit()
+            self.notebook().commit()
 
-    def _runs(self, sweep: Sweep, capture: Capture) -> Iterator[tuple[str, Run]]:
-        for group in sweep.groups:
-            runner = Runner(group.experiment, {**group.facts, **of_process()})
+    def _run_group(self, sweep: Sweep, group: Group, capture: Capture, bar: Progress) -> None:
+        notebook = self.notebook()
+        runner = Runner(group.experiment)
+        facts = {**group.facts, **of_process(), ATTEMPT: 1}
+        with Recorder(notebook, notebook.currentTag(), sweep.name, facts) as recorder:
             for number, (key, parameters) in enumerate(group.points, group.first):
                 if self._is_draining:
                     return
-                yield job_name(sweep.name, number), runner.run(parameters, key, capture)
+                run = runner.run(parameters, key, capture)
+                recorder.add(number, run)
+                bar.add(1, int(run.has_failed))
 
     def drain(self) -> None:
         """Finish the points that are running, and begin no others.

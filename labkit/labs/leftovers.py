@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.engine import spool
-from labkit.engine.messages import Answer, read_records
+from labkit.engine.messages import Answer, batches_in
 from labkit.labs.recording import record
 from labkit.notebook import LabNotebook
 from labkit.notebook.labnotebook import SentChunk
@@ -98,9 +98,9 @@ class Leftovers:
             self._record(spool.read(path))
 
     def _record(self, records: Iterable[bytes]) -> int:
-        runs = list(read_records(records))
-        record(self._notebook, runs)
-        return len(runs)
+        batches = list(batches_in(records))
+        record(self._notebook, batches)
+        return sum(map(len, batches))
 
     def _drop(self, jobs: list[str], why: str) -> None:
         lost = self._notebook.stillPending(jobs)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from labkit.batch import Batch, joined
 from labkit.engine.runner import Run
 from labkit.errors import UnstorableValueError
-from labkit.experiment import Experiment
 from labkit.notebook import LabNotebook
-from labkit.outcome import KEY, METADATA, Outcome, failure, flatten, is_plain
+from labkit.outcome import METADATA, PARAMETERS, failure, is_plain
 
-__all__ = ["Recorder", "failures", "record"]
+__all__ = ["Recorder", "record"]
 
 #: A run waits at most this long for its transaction.
 BATCH_S = 0.5
@@ -30,12 +30,18 @@ class Recorder:
         Where they go.
     tag : str
         Into which result set.
+    sweep : str
+        Of which sweep they are.
+    facts : dict
+        Metadata that all of them share.
     """
 
-    def __init__(self, notebook: LabNotebook, tag: str) -> None:
+    def __init__(self, notebook: LabNotebook, tag: str, sweep: str, facts: dict[str, Any]) -> None:
         self._notebook = notebook
         self._tag = tag
-        self._runs: list[tuple[str, Run]] = []
+        self._sweep = sweep
+        self._facts = facts
+        self._runs: list[tuple[int, Run]] = []
         self._written = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -46,70 +52,65 @@ class Recorder:
     ) -> None:
         self.flush()
 
-    def add(self, job: str, run: Run) -> None:
-        """Take a run; it is on disk within half a second of work."""
-        if not is_plain(run.outcome):
+    def add(self, number: int, run: Run) -> None:
+        """Take a run of a point; it is on disk within half a second of work."""
+        if not is_plain(run.outcomes):
             # the next point may change it
             with contextlib.suppress(Exception):
                 run = copy.deepcopy(run)
-        self._runs.append((job, run))
+        self._runs.append((number, run))
         if time.monotonic() - self._written > BATCH_S:
             self.flush()
 
     def flush(self) -> None:
         """Write what was taken."""
-        record(self._notebook, self._runs, self._tag)
+        if self._runs:
+            outcomes = [(number, run.outcomes) for number, run in self._runs]
+            batch = Batch.of(self._sweep, outcomes, self._facts)
+            batch.logs = {number: run.log for number, run in self._runs if run.log}
+            record(self._notebook, [batch], self._tag)
         self._runs = []
         self._written = time.monotonic()
 
 
-def record(notebook: LabNotebook, runs: Sequence[tuple[str, Run]], tag: str | None = None) -> None:
+def record(notebook: LabNotebook, batches: Iterable[Batch], tag: str | None = None) -> None:
     """Write runs and their logs. A run with a value that cannot be kept becomes a failed one.
 
     Parameters
     ----------
     notebook : LabNotebook
         Where they go.
-    runs : sequence of (job, run)
+    batches : iterable of Batch
         The runs.
     tag : str, optional
         The result set; without it, runs that are not pending are ignored.
     """
-    if not runs:
-        return
-    notebook.recordLogs({job: (_key(run), run.log) for job, run in runs if run.log})
-    outcomes = [(job, run.outcome) for job, run in runs]
+    together = joined(batches)
     try:
-        _write(notebook, outcomes, tag)
+        if together:
+            notebook.recordBatches(together, tag)
     except UnstorableValueError:
-        for job, outcome in outcomes:
-            try:
-                _write(notebook, [(job, outcome)], tag)
-            except UnstorableValueError as e:
-                _write(notebook, [(job, _refused(outcome, e))], tag)
+        for batch in together:
+            _record_what_can_be_kept(notebook, batch, tag)
 
 
-def _write(notebook: LabNotebook, runs: Sequence[tuple[str, Outcome]], tag: str | None) -> None:
-    if tag is None:
-        notebook.resolvePendingResults(runs)
-    else:
-        notebook.recordRuns(runs, tag)
+def _record_what_can_be_kept(notebook: LabNotebook, batch: Batch, tag: str | None) -> None:
+    try:
+        notebook.recordBatches([batch], tag)
+    except UnstorableValueError as e:
+        if len(batch) == 1:
+            notebook.recordBatches([_refused(batch, e)], tag)
+            return
+        for half in batch.halves():
+            _record_what_can_be_kept(notebook, half, tag)
 
 
-def _refused(outcome: Outcome, e: UnstorableValueError) -> Outcome:
-    refused = failure(outcome["parameters"], e)
-    kept = {n: v for n, v in outcome[METADATA].items() if isinstance(v, str | int | float | None)}
+def _refused(run: Batch, e: UnstorableValueError) -> Batch:
+    (_, singles), *_ = run.outcomes()
+    refused = failure(singles[0][PARAMETERS], e)
+    known = singles[0][METADATA]
+    kept = {n: v for n, v in known.items() if isinstance(v, str | int | float | None)}
     refused[METADATA] = kept | refused[METADATA]
-    return refused
-
-
-def _key(run: Run) -> str:
-    return next((str(single[METADATA].get(KEY, "")) for single in flatten(run.outcome)), "")
-
-
-def failures(runs: Sequence[tuple[str, Run]]) -> int:
-    """Count the runs of which an outcome failed."""
-    return sum(
-        not all(single[METADATA].get(Experiment.STATUS) for single in flatten(run.outcome))
-        for _, run in runs
-    )
+    batch = Batch.of(run.sweep, [(run.numbers[0], [refused])], {})
+    batch.logs = run.logs
+    return batch

@@ -257,7 +257,9 @@ class FileLabNotebook(LabNotebook):
         self._locked = content.locked
         self._settle()
 
-    def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
+    def recordRuns(
+        self, runs: Sequence[tuple[str, Outcome | list[Outcome]]], tag: str | None = None
+    ) -> None:
         """Add the outcomes of runs and resolve what was pending as them, all or none."""
         for _, outcome in runs:
             for single in flatten(outcome):

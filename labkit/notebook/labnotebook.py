@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import epyc
 
+from labkit.batch import Batch
 from labkit.errors import (
     LabNotebookLockedException,
     NotebookError,
@@ -203,15 +204,18 @@ class LabNotebook(epyc.LabNotebook):
         self.assertUnlocked()
         rs.addResults(outcomes)
 
-    def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
+    def recordRuns(
+        self, runs: Sequence[tuple[str, Outcome | list[Outcome]]], tag: str | None = None
+    ) -> None:
         """Add the outcomes of runs and resolve what was pending as them.
 
         Idempotent: a durable notebook takes each run once.
 
         Parameters
         ----------
-        runs : sequence of (str, dict)
-            The run's (or pending job's) identifier and its results dict, nested or flat.
+        runs : sequence of (str, dict or list)
+            The run's (or pending job's) identifier and its results dict, nested or flat, or
+            a list of single ones.
         tag : str, optional
             The result set of runs that were not pending; by default the current one.
         """
@@ -329,7 +333,7 @@ class LabNotebook(epyc.LabNotebook):
         here, pending = self.numberOfResults(tag), self.numberOfPendingResults(tag)
         return here / (here + pending) if here + pending else 1.0
 
-    def resolvePendingResults(self, runs: Sequence[tuple[str, Outcome]]) -> int:
+    def resolvePendingResults(self, runs: Sequence[tuple[str, Outcome | list[Outcome]]]) -> int:
         """Record those runs that are still pending, and ignore the others.
 
         A run that comes twice, or after it was cancelled, changes nothing.
@@ -344,6 +348,26 @@ class LabNotebook(epyc.LabNotebook):
         if wanted:
             self.recordRuns(wanted)
         return len(wanted)
+
+    def recordBatches(self, batches: Sequence[Batch], tag: str | None = None) -> None:
+        """Add the runs of batches, and what they printed; resolve what was pending as them.
+
+        Idempotent, as :meth:`recordRuns` is.
+
+        Parameters
+        ----------
+        batches : sequence of Batch
+            The runs.
+        tag : str, optional
+            The result set of runs that are not pending; without it, they are ignored.
+        """
+        runs = [run for batch in batches for run in batch.outcomes()]
+        if tag is None:
+            self.resolvePendingResults(runs)
+        else:
+            self.recordRuns(runs, tag)
+        for batch in batches:
+            self.recordLogs(batch.printed())
 
     def stillPending(self, jobids: Sequence[str]) -> set[str]:
         """Return which of these jobs are pending."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
+from labkit.batch import ABSENT, Columns
 from labkit.errors import NotebookError
 from labkit.experiment import Experiment
 from labkit.notebook import dialects, schema
 from labkit.notebook.database import Database
 from labkit.notebook.slabs import SlabWriter
-from labkit.notebook.values import dumps, dumps_each, encode, fits, loads, native
+from labkit.notebook.values import dumps, dumps_each, encode, encode_alike, fits, loads, native
 from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, RESULTS, Outcome
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def columns_of(c: sa.Connection, result_set: int) -> dict[tuple[str, str], Colum
 
 
 class RowWriter:
-    """Writes outcomes into one result set, in one transaction.
+    """Writes outcomes into one result set, in one transaction; use it in ``with``.
 
     Parameters
     ----------
@@ -70,69 +72,110 @@ class RowWriter:
         self._database = database
         self._columns = columns_of(c, result_set)
         self._provenance: dict[str, int] = {}
-        self._widened: list[str] = []
-        self._slabs = self._new_slabs()
+        self._slabs = SlabWriter(lambda: database.next_slab(c), table)
 
-    def _new_slabs(self) -> SlabWriter:
-        return SlabWriter(lambda: self._database.next_slab(self._c), self._table)
+    def __enter__(self) -> Self:
+        return self
 
-    def write(self, outcomes: Sequence[Outcome], runs: Sequence[str | None]) -> None:
-        """Write flat outcomes. A run that is there already is left as it is.
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if e is None and self._slabs:
+            # before the rows that refer to it can commit
+            self._database.arrays.write(self._slabs)
+
+    def write(
+        self,
+        columns: Columns,
+        runs: Sequence[str | None],
+        facts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Write outcomes. A run that is there already is left as it is.
+
+        Parameters
+        ----------
+        columns : Columns
+            Their values, by part and name.
+        runs : sequence of str
+            What each is called, or None.
+        facts : mapping
+            Metadata that all of them share.
 
         Raises
         ------
         UnstorableValueError
-            When a value could not come back equal. Nothing is written then.
+            When a value could not come back equal. The transaction must not commit then.
         """
-        self._slabs = self._new_slabs()
-        rows = [self._row(outcome, run) for outcome, run in zip(outcomes, runs, strict=True)]
-        while self._widened:
-            _move_large(self._widened.pop(), rows)
-        if self._slabs:
-            # before the rows that refer to it can commit
-            self._database.arrays.write(self._slabs)
-        names = [schema.RUN, schema.PROVENANCE, schema.EXACT]
-        names += [col.column for col in self._columns.values() if col.kind != "null"]
-        cells = [tuple(map(row.get, names)) for row in rows]
-        dialects.insert_rows(self._c, self._table, names, cells, unique=schema.RUN)
-
-    def _row(self, outcome: Outcome, run: str | None) -> dict[str, Any]:
-        row: dict[str, Any] = {schema.RUN: run}
-        facts: dict[str, Any] = {}
-        exact: list[str] = []
+        rows = _Rows(runs)
+        shared = {(METADATA, name): value for name, value in facts.items()}
+        origin = {n: columns[n] for n in columns if _is_provenance(*n)}
+        rows.cells[schema.PROVENANCE] = self._origins(origin, facts, len(runs))
         for part in PARTS:
-            for name, value in outcome[part].items():
-                if name in schema.PROVENANCE_NAMES and part == METADATA:
-                    facts[name] = value
-                else:
-                    self._put(row, exact, part, name, value)
-        if facts:
-            row[schema.PROVENANCE] = self._provenance_id(facts)
-        if exact:
-            row[schema.EXACT] = "[" + ",".join(exact) + "]"
-        return row
+            for name, values in columns.items():
+                if name[0] == part and name not in origin and name not in shared:
+                    self._put(rows, *name, values)
+        for name, value in shared.items():
+            if not _is_provenance(*name):
+                self._put(rows, *name, [value] * len(runs))
+        rows.insert(self._c, self._table)
 
-    def _put(self, row: dict[str, Any], exact: list[str], part: str, name: str, value: Any) -> None:
-        if part == METADATA and isinstance(value, BaseException):
-            value = str(value) or repr(value)
-        kind, cell, exactly = encode(name, value, self._slabs)
+    def _put(self, rows: _Rows, part: str, name: str, values: Sequence[Any]) -> None:
+        """Put the values of a name into its column."""
+        if part == METADATA:
+            values = _messages(values)
+        alike = encode_alike(values)
+        if alike is not None:
+            column = self._column_for(part, name, alike[0])
+            if alike[0] in ("null", column.kind):
+                if column.kind != "null":
+                    rows.cells[column.column] = alike[1]
+                return
+        self._put_each(rows, part, name, values)
+
+    def _put_each(self, rows: _Rows, part: str, name: str, values: Sequence[Any]) -> None:
+        """Put values of any types into their column, and beside it what its cells cannot say."""
+        cells: list[Any] = [None] * len(values)
+        column = None
+        for i, value in enumerate(values):
+            if value is ABSENT:
+                continue
+            kind, cell, exactly = encode(name, value, self._slabs)
+            is_narrow = column is not None and column.kind == "int"
+            column = self._column_for(part, name, kind)
+            if is_narrow and column.kind == "float":
+                self._move_large(rows, column.column, cells)
+            if fits(kind, column.kind, cell):
+                cells[i] = cell
+                if exactly is None:
+                    continue
+            elif kind == "json":
+                exactly = cell
+            elif exactly is None:
+                exactly = _tagged(name, kind, cell, value, self._slabs)
+            if column.kind == "json":
+                cells[i] = exactly
+            else:
+                rows.note(i, column.column, exactly)
+        if column is not None and column.kind != "null":
+            rows.cells[column.column] = cells
+
+    def _move_large(self, rows: _Rows, column: str, cells: list[Any]) -> None:
+        """Move whole numbers that no double holds out of cells whose column has become one."""
+        if self._database.dialect.widen is None:
+            return
+        for i, cell in enumerate(cells):
+            if type(cell) is int and not fits("int", "float", cell):
+                rows.note(i, column, str(cell))
+                cells[i] = None
+
+    def _column_for(self, part: str, name: str, kind: str) -> Column:
+        """Return the column of a name; make or widen it for a value of this kind."""
         column = self._columns.get((part, name))
         if column is None or column.kind == "null" != kind:
             column = self._add(part, name, kind)
         if kind == "float" and column.kind == "int":
             self._promote(column)
-        if fits(kind, column.kind, cell):
-            row[column.column] = cell
-            if exactly is None:
-                return
-        elif kind == "json":
-            exactly = cell
-        elif exactly is None:
-            exactly = _tagged(name, kind, cell, value, self._slabs)
-        if column.kind == "json":
-            row[column.column] = exactly
-        else:
-            exact.append(f"[{json.dumps(column.column)},{exactly}]")
+        return column
 
     def _add(self, part: str, name: str, kind: str) -> Column:
         known = self._columns.get((part, name))
@@ -163,7 +206,6 @@ class RowWriter:
         self._register(column)
         if self._database.dialect.widen is not None:
             self._database.dialect.widen(self._c, self._table, column.column, schema.EXACT)
-            self._widened.append(column.column)
 
     def _register(self, column: Column) -> None:
         t = schema.columns
@@ -183,14 +225,24 @@ class RowWriter:
             )
         )
 
-    def _provenance_id(self, facts: dict[str, Any]) -> int:
+    def _origins(
+        self, columns: Columns, facts: Mapping[str, Any], count: int
+    ) -> Sequence[int | None]:
+        """Return for each outcome the id of what it shares with many."""
+        shared = {name: value for name, value in facts.items() if _is_provenance(METADATA, name)}
+        own = {name: values for (_, name), values in columns.items() if name not in shared}
+        if all(_is_constant(values) for values in own.values()):
+            return [self._origin(shared | {n: values[0] for n, values in own.items()})] * count
+        rows = zip(*own.values(), strict=True)
+        return [self._origin(shared | dict(zip(own, row, strict=True))) for row in rows]
+
+    def _origin(self, facts: Mapping[str, Any]) -> int | None:
+        facts = {name: value for name, value in sorted(facts.items()) if value is not ABSENT}
         # the text of equal facts is equal, and far cheaper than their JSON
         mark = repr(facts)
-        if mark not in self._provenance:
-            self._provenance[mark] = self._look_up(
-                dumps_each(dict(sorted(facts.items())), self._slabs)
-            )
-        return self._provenance[mark]
+        if facts and mark not in self._provenance:
+            self._provenance[mark] = self._look_up(dumps_each(facts, self._slabs))
+        return self._provenance.get(mark)
 
     def _look_up(self, facts: str) -> int:
         t = schema.provenance
@@ -200,14 +252,41 @@ class RowWriter:
         return int(self._c.execute(query).scalar_one())
 
 
-def _move_large(column: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Move whole numbers that no double holds out of the cells of a column."""
-    for row in rows:
-        cell = row.get(column)
-        if type(cell) is int and not fits("int", "float", cell):
-            before = f"{row[schema.EXACT][:-1]}," if schema.EXACT in row else "["
-            row[schema.EXACT] = f"{before}[{json.dumps(column)},{cell}]]"
-            row[column] = None
+class _Rows:
+    """Rows that are put together, column by column."""
+
+    def __init__(self, runs: Sequence[str | None]) -> None:
+        self.cells: dict[str, Sequence[Any]] = {schema.RUN: runs}
+        self._exact: dict[int, list[str]] = {}
+
+    def note(self, row: int, column: str, exactly: str) -> None:
+        """Note what a cell cannot say."""
+        self._exact.setdefault(row, []).append(f"[{json.dumps(column)},{exactly}]")
+
+    def insert(self, c: sa.Connection, table: str) -> None:
+        """Insert the rows into a table."""
+        if self._exact:
+            texts: list[str | None] = [None] * len(self.cells[schema.RUN])
+            for row, notes in self._exact.items():
+                texts[row] = f"[{','.join(notes)}]"
+            self.cells[schema.EXACT] = texts
+        rows = list(zip(*self.cells.values(), strict=True))
+        dialects.insert_rows(c, table, [*self.cells], rows, unique=schema.RUN)
+
+
+def _is_provenance(part: str, name: str) -> bool:
+    return part == METADATA and name in schema.PROVENANCE_NAMES
+
+
+def _is_constant(values: Sequence[Any]) -> bool:
+    return len(set(map(type, values))) == 1 and values.count(values[0]) == len(values)
+
+
+def _messages(values: Sequence[Any]) -> Sequence[Any]:
+    """Turn exceptions into what they say."""
+    if not any(issubclass(kind, BaseException) for kind in set(map(type, values))):
+        return values
+    return [str(v) or repr(v) if isinstance(v, BaseException) else v for v in values]
 
 
 def _tagged(name: str, kind: str, cell: Any, value: Any, slabs: SlabWriter) -> str:

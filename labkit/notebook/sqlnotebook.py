@@ -13,14 +13,17 @@ from typing import Any, Self, cast
 
 import sqlalchemy as sa
 
+from labkit.batch import Batch
 from labkit.errors import NotebookError, PendingResultException, UnknownResultSetError
 from labkit.notebook import schema
 from labkit.notebook.database import Begin, Database, put
 from labkit.notebook.dialects import among, delete_rows, insert_rows
 from labkit.notebook.labnotebook import LabNotebook, SentChunk
 from labkit.notebook.resultset import ResultSet
+from labkit.notebook.rows import RowWriter
 from labkit.notebook.sqlresultset import SQLResultSet
 from labkit.outcome import Outcome, flatten
+from labkit.point import job_name
 
 __all__ = ["DatabaseLabNotebook"]
 
@@ -218,7 +221,9 @@ class DatabaseLabNotebook(LabNotebook):
     def _chosen(self, tag: str | None) -> SQLResultSet:
         return cast(SQLResultSet, super()._chosen(tag))
 
-    def recordRuns(self, runs: Sequence[tuple[str, Outcome]], tag: str | None = None) -> None:
+    def recordRuns(
+        self, runs: Sequence[tuple[str, Outcome | list[Outcome]]], tag: str | None = None
+    ) -> None:
         """Add the outcomes of runs and resolve what was pending as them, in one transaction.
 
         Idempotent: a run that is there already is left as it is.
@@ -230,13 +235,52 @@ class DatabaseLabNotebook(LabNotebook):
             holders = _holders(c, [job for job, _ in runs])
             self._database.begin_writing(*set(holders.values()))
             known = self._recorded(c, [job for job, _ in runs if job not in holders])
-            by_set: dict[int, list[tuple[str, Outcome]]] = {}
+            by_set: dict[int, list[tuple[str, Outcome | list[Outcome]]]] = {}
             for job, outcome in runs:
                 if job not in known:
                     by_set.setdefault(holders.get(job, chosen._number), []).append((job, outcome))
             for number, mine in by_set.items():
                 SQLResultSet(self._database, number).insert(c, *_single(mine))
             delete_rows(c, schema.pending.c.job, [job for job, _ in runs])
+
+    def recordBatches(self, batches: Sequence[Batch], tag: str | None = None) -> None:
+        """Add the runs of batches, and what they printed, in one transaction.
+
+        Idempotent: a run that is there already, or is pending no more, changes nothing.
+        """
+        self.assertUnlocked()
+        chosen = None if tag is None else self._chosen(tag)
+        if chosen is not None:
+            chosen.assertUnlocked()
+        concerned = [] if chosen is None else [chosen._number]
+        with self._database.write(*concerned) as c, contextlib.ExitStack() as stack:
+            writers: dict[int, RowWriter] = {}
+            for batch in batches:
+                for number, part in self._divided(c, batch, chosen):
+                    if number not in writers:
+                        self._database.begin_writing(number)
+                        mine = SQLResultSet(self._database, number)
+                        writers[number] = stack.enter_context(mine.writer(c))
+                    writers[number].write(part.columns, part.names(), part.facts)
+                    self._note_logs(c, part.printed())
+                delete_rows(
+                    c,
+                    schema.pending.c.job,
+                    [job_name(batch.sweep, n) for n in dict.fromkeys(batch.numbers)],
+                )
+
+    def _divided(
+        self, c: sa.Connection, batch: Batch, chosen: SQLResultSet | None
+    ) -> Iterator[tuple[int, Batch]]:
+        """Yield the result sets into which runs go, and those runs; leave out the others."""
+        holders = _holders_of(c, batch)
+        if chosen is not None:
+            others = {job_name(batch.sweep, n): n for n in batch.numbers if n not in holders}
+            known = self._recorded(c, [*others])
+            holders |= {n: chosen._number for job, n in others.items() if job not in known}
+        for number in set(holders.values()):
+            places = [i for i, n in enumerate(batch.numbers) if holders.get(n) == number]
+            yield number, batch.only(places)
 
     def _recorded(self, c: sa.Connection, jobs: Sequence[str]) -> set[str]:
         """Return which of these runs some result set has."""
@@ -360,15 +404,18 @@ class DatabaseLabNotebook(LabNotebook):
 
     def recordLogs(self, texts: Mapping[str, tuple[str, str]]) -> None:
         """Keep what runs printed and logged: run to key and text."""
+        if texts:
+            with self._database.write() as c:
+                self._note_logs(c, texts)
+
+    def _note_logs(self, c: sa.Connection, texts: Mapping[str, tuple[str, str]]) -> None:
         # what is printed need not be Unicode
         fit = self._database.dialect.text
         rows = [
             (run, key, fit(text.encode(errors="backslashreplace").decode()))
             for run, (key, text) in texts.items()
         ]
-        if rows:
-            with self._database.write() as c:
-                insert_rows(c, schema.logs.name, ("run", "key", "text"), rows, unique="run")
+        insert_rows(c, schema.logs.name, ("run", "key", "text"), rows, unique="run")
 
     def log(self, key: str) -> str:
         """Return what the runs of a point printed and logged; empty when nothing.
@@ -411,7 +458,15 @@ def _holders(c: sa.Connection, jobs: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _single(runs: Iterable[tuple[str, Outcome]]) -> tuple[list[Outcome], list[str]]:
+def _holders_of(c: sa.Connection, batch: Batch) -> dict[int, int]:
+    """Return which result set waits for each point of a batch."""
+    numbers = {job_name(batch.sweep, n): n for n in batch.numbers}
+    return {numbers[job]: number for job, number in _holders(c, [*numbers]).items()}
+
+
+def _single(
+    runs: Iterable[tuple[str, Outcome | list[Outcome]]],
+) -> tuple[list[Outcome], list[str]]:
     """Return single outcomes, each with a run identifier of its own."""
     outcomes: list[Outcome] = []
     names: list[str] = []

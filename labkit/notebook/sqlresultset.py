@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from labkit.batch import tabulate
 from labkit.errors import (
     CancelledException,
     NotebookError,
@@ -228,9 +229,13 @@ class SQLResultSet(ResultSet):
         """Add outcomes in a transaction that runs already."""
         outcomes = [check_single(outcome) for outcome in outcomes]
         if outcomes:
-            table = self._about_in(c, schema.result_sets.c.table)
-            writer = RowWriter(c, self._number, table, self._database)
-            writer.write(outcomes, runs or [None] * len(outcomes))
+            with self.writer(c) as writer:
+                writer.write(tabulate(outcomes), runs or [None] * len(outcomes))
+
+    def writer(self, c: sa.Connection) -> RowWriter:
+        """Return what writes outcomes in a transaction that runs already."""
+        table = self._about_in(c, schema.result_sets.c.table)
+        return RowWriter(c, self._number, table, self._database)
 
     @contextmanager
     def _rows(self) -> Iterator[RowReader]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "dumps",
     "dumps_each",
     "encode",
+    "encode_alike",
     "fits",
     "loads",
     "native",
@@ -121,6 +122,65 @@ def encode(name: str, value: Any, sink: Sink) -> Cell:
         raise UnstorableValueError(name, type(value).__name__, f"longer than {MAX_BYTES:,} bytes")
     return kind, cell, exact
 
+
+def encode_alike(values: Sequence[Any]) -> tuple[str, Sequence[Any]] | None:
+    """Turn values of one plain type into their kind and cells, all at once.
+
+    Returns
+    -------
+    (str, sequence) or None
+        None when they are not of one such type, or a cell cannot say all: :func:`encode` can.
+
+    Examples
+    --------
+    >>> encode_alike([1, 2]), encode_alike([1, 2.0]), encode_alike([2.0, float("nan")])
+    (('int', [1, 2]), None, None)
+    """
+    types = set(map(type, values))
+    if len(types) != 1:
+        return None
+    alike = _ALIKE.get(types.pop())
+    if alike is None:
+        return None
+    kind, cells = alike
+    found = cells(values)
+    return None if found is None else (kind, found)
+
+
+def _integers(values: Sequence[int]) -> Sequence[int] | None:
+    return values if tagging.is_64_bit(min(values)) and tagging.is_64_bit(max(values)) else None
+
+
+def _floats(values: Sequence[float]) -> Sequence[float] | None:
+    import numpy as np
+
+    array = np.array(values)
+    is_special = np.isnan(array) | ((array == 0) & np.signbit(array))
+    return None if is_special.any() else values
+
+
+def _texts(values: Sequence[str]) -> Sequence[str] | None:
+    together = "".join(values)
+    is_plain = "\0" not in together and len(together) <= MAX_BYTES // 4
+    return values if is_plain and tagging.is_unicode(together) else None
+
+
+def _moments(values: Sequence[datetime]) -> Sequence[str] | None:
+    is_plain = all(value.tzinfo is None and value.fold == 0 for value in values)
+    return [value.isoformat() for value in values] if is_plain else None
+
+
+_Cells = Callable[[Sequence[Any]], Sequence[Any] | None]
+
+#: The types of columns that are encoded at once: their kind, and how their cells are made.
+_ALIKE: dict[type, tuple[str, _Cells]] = {
+    type(None): ("null", lambda values: values),
+    bool: ("bool", lambda values: values),
+    int: ("int", _integers),
+    float: ("float", _floats),
+    str: ("str", _texts),
+    datetime: ("datetime", _moments),
+}
 
 _LONG = frozenset({"str", "bytes", "json"})
 

@@ -14,9 +14,11 @@ import pytest
 
 import labkit
 from labkit.engine.hand import _hand, ask, run_chunk
-from labkit.engine.messages import Chunk, read_records
+from labkit.engine.messages import Chunk
 from labkit.engine.threads import limited
 from labkit.errors import ExperimentError
+
+from .answers import runs_in
 
 
 class Ends(labkit.Experiment):
@@ -69,14 +71,14 @@ def answer_to(how, timeout_s=None, probe=None, points=3):
 def test_a_point_that_ends_its_process_is_told_and_what_was_finished_is_kept(how, said):
     answer = answer_to(how)
     assert (answer.stop.why, answer.stop.how, answer.stop.point) == ("died", said, 1)
-    assert [job for job, _ in read_records(answer.records)] == []
+    assert [job for job, _ in runs_in(answer.records)] == []
     assert answer_to("not").stop is None, "there is a new hand"
 
 
 def test_what_was_finished_a_second_ago_is_in_the_answer():
     answer = answer_to("late", timeout_s=2.0)
     assert answer.stop.point == 2
-    assert [job for job, _ in read_records(answer.records)] == ["sweep-0", "sweep-1"]
+    assert [job for job, _ in runs_in(answer.records)] == ["sweep-0", "sweep-1"]
 
 
 def test_a_point_is_stopped_inside_c_code_with_all_that_it_has_started():
@@ -96,8 +98,8 @@ def test_the_spool_that_a_lab_sees_stays(tmp_path):
 
 
 def test_points_share_a_hand_with_one_thread():
-    runs = [run for _, run in read_records(answer_to("not").records)]
-    results = [run.outcome["results"] for run in runs]
+    runs = [run for _, run in runs_in(answer_to("not").records)]
+    results = [run["results"] for run in runs]
     assert {r["threads"] for r in results} == {"1"}
     (pid,) = {r["pid"] for r in results}
     assert pid == _hand(os.getpid())._process.pid != os.getpid()
@@ -109,17 +111,17 @@ def test_threads_are_what_the_engine_has():
 
 
 def test_a_full_disk_under_the_spool_costs_no_outcome(tmp_path, monkeypatch):
-    from labkit.engine import spool, worker
+    from labkit.engine import outbox, spool, worker
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     chunk = Chunk("c", "s", 0, cloudpickle.dumps(Ends("not")), {}, [("k", {"x": 0})] * 3)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
-    monkeypatch.setattr(worker, "FLUSH_S", 0.0)
+    monkeypatch.setattr(outbox, "FLUSH_S", 0.0)
     monkeypatch.setattr(spool.Spool, "append", full)
     answer = pickle.loads(worker.run(pickle.dumps(chunk), tmp_path, is_shared=True))
-    assert len(list(read_records(answer.records))) == 3
+    assert len(list(runs_in(answer.records))) == 3
     assert answer.spooled is None
     assert list(tmp_path.iterdir()) == []
 
@@ -153,5 +155,5 @@ def test_a_program_that_a_point_starts_has_a_module_path_of_its_own():
 
     chunk = Chunk("c", "s", 0, cloudpickle.dumps(Starts()), {}, [("k", {"x": 0})])
     answer = pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
-    ((_, run),) = read_records(answer.records)
-    assert run.outcome["results"]["path"] == os.environ.get("PYTHONPATH", "")
+    ((_, run),) = runs_in(answer.records)
+    assert run["results"]["path"] == os.environ.get("PYTHONPATH", "")

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import labkit
-from labkit.engine import worker
+from labkit.engine import outbox, worker
 from labkit.engine.hand import run_chunk
-from labkit.engine.messages import Answer, Chunk, read_records
+from labkit.engine.messages import Answer, Chunk
 
 from ..notebook.disks import fill, mounted
+from .answers import runs_in
 
 
 class Megabyte(labkit.Experiment):
@@ -48,8 +49,8 @@ def chunk_on(disk: Path, points: int) -> Chunk:
 
 
 def numbers(answer: Answer) -> list[int]:
-    runs = read_records(answer.records)
-    return [int(run.outcome["results"]["array"][0]) for _, run in runs]
+    runs = runs_in(answer.records)
+    return [int(run["results"]["array"][0]) for _, run in runs]
 
 
 def spools(disk: Path) -> list[str]:
@@ -76,7 +77,7 @@ def test_a_disk_that_is_full_after_some_records(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a record for each point, as when points take longer
-    monkeypatch.setattr(worker, "FLUSH_S", -1.0)
+    monkeypatch.setattr(outbox, "FLUSH_S", -1.0)
     fill(disk, leave_bytes=2_500_000)
     answer = pickle.loads(worker.run(pickle.dumps(chunk_on(disk, 5)), disk, is_shared=True))
     assert (numbers(answer), answer.spooled) == ([0, 1, 2, 3, 4], None)

@@ -10,9 +10,10 @@ import pytest
 import labkit
 from labkit.engine import spool, worker
 from labkit.engine.hand import run_chunk
-from labkit.engine.messages import Answer, Chunk, read_records
+from labkit.engine.messages import Answer, Chunk
 
 from ..labs.experiments import Arrays, Square
+from .answers import runs_in
 
 
 def chunk_of(e, points, **more):
@@ -27,11 +28,11 @@ def answer_to(chunk):
 
 def test_points_are_run_in_order_as_their_jobs():
     answer = answer_to(chunk_of(Square(), [("k1", {"x": 1}), ("k2", {"x": 2})], attempt=3))
-    runs = dict(read_records(answer.records))
+    runs = dict(runs_in(answer.records))
     assert list(runs) == ["sweep-5", "sweep-6"]
-    meta = runs["sweep-6"].outcome["metadata"]
+    meta = runs["sweep-6"]["metadata"]
     assert (meta["labkit.key"], meta["labkit.attempt"], meta["labkit.experiment"]) == ("k2", 3, "x")
-    assert runs["sweep-6"].outcome["results"]["area"] == 4
+    assert runs["sweep-6"]["results"]["area"] == 4
     assert answer.spooled is None
     assert answer.seconds > 0
 
@@ -57,8 +58,8 @@ def test_a_long_answer_stays_in_the_spool(tmp_path):
     probe.touch()
     answer = answer_to(chunk_of(Arrays(), [("k", {"megabytes": 3})], probe=str(probe)))
     assert answer.records == []
-    ((_, run),) = read_records(list(spool.read(tmp_path / answer.spooled)))
-    assert run.outcome["results"]["array"].nbytes == 3 * 2**20
+    ((_, run),) = runs_in(list(spool.read(tmp_path / answer.spooled)))
+    assert run["results"]["array"].nbytes == 3 * 2**20
 
 
 def test_parts_keep_their_jobs():
@@ -81,10 +82,10 @@ def test_what_set_raises_is_a_failed_outcome():
         def configure(self, params):
             raise RuntimeError("not here")
 
-    ((_, run),) = read_records(answer_to(chunk_of(NotSettable(), [("k", {"x": 1})])).records)
-    assert not run.outcome["metadata"][labkit.Experiment.STATUS]
-    assert run.outcome["parameters"] == {"x": 1}
-    assert "not here" in str(run.outcome["metadata"][labkit.Experiment.EXCEPTION])
+    ((_, run),) = runs_in(answer_to(chunk_of(NotSettable(), [("k", {"x": 1})])).records)
+    assert not run["metadata"][labkit.Experiment.STATUS]
+    assert run["parameters"] == {"x": 1}
+    assert "not here" in str(run["metadata"][labkit.Experiment.EXCEPTION])
 
 
 @pytest.mark.parametrize("reported", [None, 3, {"a": 1}, [{"a": 1}]])
@@ -93,8 +94,8 @@ def test_a_report_that_is_no_results_dict_is_a_failed_outcome(reported):
         def report(self, params, meta, res):
             return reported
 
-    ((_, run),) = read_records(answer_to(chunk_of(Reports(), [("k", {"x": 1})])).records)
-    assert not run.outcome["metadata"][labkit.Experiment.STATUS]
+    ((_, run),) = runs_in(answer_to(chunk_of(Reports(), [("k", {"x": 1})])).records)
+    assert not run["metadata"][labkit.Experiment.STATUS]
 
 
 class Reuses(labkit.Experiment):
@@ -111,7 +112,7 @@ class Reuses(labkit.Experiment):
 
 def test_an_array_is_as_it_was_when_its_point_returned_it():
     answer = answer_to(chunk_of(Reuses(), [(f"k{x}", {"x": x}) for x in range(5)]))
-    results = [run.outcome["results"] for _, run in read_records(answer.records)]
+    results = [run["results"] for _, run in runs_in(answer.records)]
     assert [r["buffer"].tolist() for r in results] == [[float(x)] * 3 for x in range(5)]
 
 
@@ -128,4 +129,4 @@ def test_quick_points_before_a_slow_one_are_in_the_spool_within_a_second(tmp_pat
     points = [("a", {"seconds": 0}), ("b", {"seconds": 0}), ("c", {"seconds": 60})]
     chunk = chunk_of(QuickThenSlow(), points, probe=str(tmp_path / "probe"), timeout_s=3.0)
     answer = pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
-    assert [job for job, _ in read_records(answer.records)] == ["sweep-5", "sweep-6"]
+    assert [job for job, _ in runs_in(answer.records)] == ["sweep-5", "sweep-6"]

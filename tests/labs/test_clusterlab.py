@@ -103,7 +103,7 @@ def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
         raise NotebookError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(lab.notebook()), "recordRuns", full)
+        patch.setattr(type(lab.notebook()), "recordBatches", full)
         lab.runExperiment(Square())
         with pytest.raises(NotebookError, match="full"):
             lab.wait()

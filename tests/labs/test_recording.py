@@ -3,21 +3,27 @@
 import numpy as np
 
 import labkit
+from labkit.batch import Batch
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Runner
-from labkit.labs.recording import Recorder, failures, record
+from labkit.labs.recording import Recorder, record
 
 from .experiments import Fails, Returns, Square
 
 
 def runs_of(e, name, values):
     with Capture(echo=False) as capture:
-        runner = Runner(e, {})
-        return [(f"job{v}", runner.run({name: v}, f"key{v}", capture)) for v in values]
+        runner = Runner(e)
+        return [(i, runner.run({name: v}, f"key{v}", capture)) for i, v in enumerate(values)]
+
+
+def batch_of(runs):
+    return Batch.of("sweep", [(number, run.outcomes) for number, run in runs], {"host": "here"})
 
 
 def test_one_bad_value_does_not_stop_the_others(notebook):
-    record(notebook, runs_of(Returns(), "what", ["fine", "object", "none"]), notebook.currentTag())
+    runs = runs_of(Returns(), "what", ["fine", "object", "none"])
+    record(notebook, [batch_of(runs)], notebook.currentTag())
     frame = notebook.dataframe(only_successful=False).set_index("what")
     assert frame[labkit.Experiment.STATUS].to_dict() == {
         "fine": True,
@@ -29,23 +35,24 @@ def test_one_bad_value_does_not_stop_the_others(notebook):
 
 def test_a_run_is_recorded_once(notebook):
     runs = runs_of(Square(), "x", [1, 2])
-    record(notebook, runs, notebook.currentTag())
-    record(notebook, runs[:1], notebook.currentTag())
+    record(notebook, [batch_of(runs), batch_of(runs[1:])], notebook.currentTag())
+    record(notebook, [batch_of(runs[:1])], notebook.currentTag())
     assert notebook.numberOfResults() == 2
 
 
 def test_a_recorder_writes_what_it_has_when_it_is_interrupted(notebook):
     try:
-        with Recorder(notebook, notebook.currentTag()) as recorder:
-            for job, run in runs_of(Square(), "x", [1, 2]):
-                recorder.add(job, run)
+        with Recorder(notebook, notebook.currentTag(), "sweep", {}) as recorder:
+            for number, run in runs_of(Square(), "x", [1, 2]):
+                recorder.add(number, run)
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         assert notebook.numberOfResults() == 2
 
 
 def test_failures_are_counted():
-    assert failures(runs_of(Fails(), "x", range(5))) == 2
+    runs = runs_of(Fails(), "x", range(5))
+    assert sum(run.has_failed for _, run in runs) == batch_of(runs).failures() == 2
 
 
 class Reuses(labkit.Experiment):
