@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["uncollected"]
+__all__ = ["overlooked", "uncollected"]
 
 
 @contextmanager
@@ -32,3 +32,20 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@contextmanager
+def overlooked() -> Iterator[None]:
+    """Do not look through what is there already: only through what is made meanwhile.
+
+    Examples
+    --------
+    >>> with overlooked():
+    ...     gc.get_freeze_count() > 0
+    True
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -36,7 +36,7 @@ KEY = "labkit.key"
 ATTEMPT = "labkit.attempt"
 """The metadata element that tells how often a point was sent, this time included."""
 
-_PLAIN = (int, float, str, bool, bytes, type(None))
+_PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
 
 Outcome = dict[str, Any]
 """epyc's results dict: parameters, results and metadata."""
@@ -50,8 +50,10 @@ def check(outcome: Any) -> Outcome:
     ResultsStructureException
         When it is not.
     """
-    if isinstance(outcome, dict) and all(
-        isinstance(outcome.get(p), dict) for p in (PARAMETERS, METADATA)
+    if (
+        isinstance(outcome, dict)
+        and isinstance(outcome.get(PARAMETERS), dict)
+        and isinstance(outcome.get(METADATA), dict)
     ):
         return outcome
     raise ResultsStructureException(outcome)
@@ -110,8 +112,8 @@ def is_plain(outcomes: Iterable[Outcome]) -> bool:
     >>> is_plain([{"parameters": {}, "metadata": {}, "results": {"a": 1, "b": [2]}}])
     False
     """
-    return all(
-        type(value) in _PLAIN or isinstance(value, Number)
-        for outcome in outcomes
-        for value in outcome[RESULTS].values()
-    )
+    for outcome in outcomes:
+        for value in outcome[RESULTS].values():
+            if type(value) not in _PLAIN and not isinstance(value, Number):
+                return False
+    return True

@@ -34,6 +34,7 @@ from labkit.engine.runner import Runner
 from labkit.engine.store import note_receiving, require
 from labkit.errors import ExperimentError, MissingAttachmentError
 from labkit.experiment import attachments
+from labkit.garbage import overlooked, uncollected
 from labkit.outcome import ATTEMPT
 from labkit.source import code_digest, users_classes
 
@@ -107,14 +108,15 @@ def run(message: bytes, folder: Path, is_shared: bool, engine: int | None = None
     MissingAttachmentError
         When this host lacks an attachment. No point has run then.
     """
-    chunk: Chunk = pickle.loads(message)
+    with uncollected():
+        chunk: Chunk = pickle.loads(message)
     experiment = load_experiment(chunk.experiment, chunk.code)
     require(attachments(experiment), engine)
     facts = {**chunk.facts, **provenance.of_process(engine), ATTEMPT: chunk.attempt}
     runner = Runner(experiment)
     outbox = Outbox(folder, chunk, facts, is_shared=is_shared)
     started = time.monotonic()
-    with Capture(echo=False) as capture:
+    with overlooked(), Capture(echo=False) as capture:
         for index, (key, parameters) in enumerate(chunk.points):
             outbox.begin(index)
             outbox.add(index, runner.run(parameters, key, capture))
