@@ -1,9 +1,9 @@
 """How many points travel in one message.
 
-A message costs some milliseconds, whatever it carries. So chunks hold about a
-second of work, or less: by guided self-scheduling (Polychronopoulos & Kuck 1987,
-"Guided self-scheduling") the first are large, and those at the tail small, so that
-all engines end together.
+A message costs some milliseconds, whatever it carries. So chunks hold half a second of
+work, and no more: what is finished shall be seen within a second. By guided
+self-scheduling (Polychronopoulos & Kuck 1987, "Guided self-scheduling") the first are large,
+and those at the tail small, so that all engines end together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 __all__ = ["MAX_CHUNKS", "PROBE_S", "TARGET_S", "Pace", "cut", "fixed", "probe_sizes"]
 
 #: Work that a chunk holds at most, in seconds.
-TARGET_S = 1.0
+TARGET_S = 0.5
 
 #: Work that a chunk holds at least, if there is as much: some ten times what a message costs.
 LEAST_S = 0.03
@@ -73,7 +73,7 @@ def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:
     >>> list(cut(10, 2, 5.0))
     [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     >>> list(cut(100_000, 2, 1e-4))
-    [10000, 10000, 10000, 10000, 10000, 10000, 10000, 7500, 5625, ...]
+    [5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, ...]
     """
     cost = max(seconds_a_point, 1e-7)
     most = max(1, int(TARGET_S / cost), -(-points // MAX_CHUNKS))
