@@ -44,8 +44,11 @@ def tabulate(outcomes: Sequence[Outcome]) -> Columns:
     {('parameters', 'x'): [1, 3], ('results', 'y'): [2, <_Absent.ABSENT: 'absent'>]}
     """
     columns: Columns = {}
-    for _, alike in itertools.groupby(outcomes, key=_shape):
-        _append(columns, _columns(list(alike)))
+    before = 0
+    for _, group in itertools.groupby(outcomes, key=_shape):
+        alike = list(group)
+        _append(columns, before, _columns(alike), len(alike))
+        before += len(alike)
     return columns
 
 
@@ -63,10 +66,9 @@ def _columns(alike: Sequence[Outcome]) -> Columns:
     return columns
 
 
-def _append(columns: Columns, more: Columns) -> None:
-    """Put the outcomes of other columns behind those of some."""
+def _append(columns: Columns, before: int, more: Columns, behind: int) -> None:
+    """Put the outcomes of other columns behind those of some; there are so many of each."""
     if columns.keys() != more.keys():
-        before, behind = _length(columns), _length(more)
         for name in more.keys() - columns.keys():
             columns[name] = [ABSENT] * before
         for name in columns.keys() - more.keys():
@@ -75,19 +77,16 @@ def _append(columns: Columns, more: Columns) -> None:
         columns[name] += values
 
 
-def _length(columns: Columns) -> int:
-    return len(next(iter(columns.values()), ()))
-
-
-def outcomes_of(columns: Columns, facts: Mapping[str, Any]) -> Iterator[Outcome]:
-    """Yield the outcomes that columns hold, each with metadata that all share.
+def outcomes_of(columns: Columns, facts: Mapping[str, Any], count: int) -> Iterator[Outcome]:
+    """Yield so many outcomes that columns hold, each with metadata that all share.
 
     Examples
     --------
-    >>> list(outcomes_of({("parameters", "x"): [1], ("results", "y"): [2]}, {"host": "a"}))
+    >>> list(outcomes_of({("parameters", "x"): [1], ("results", "y"): [2]}, {"host": "a"}, 1))
     [{'parameters': {'x': 1}, 'results': {'y': 2}, 'metadata': {'host': 'a'}}]
     """
-    for values in zip(*columns.values(), strict=True):
+    rows = zip(*columns.values(), strict=True) if columns else itertools.repeat((), count)
+    for values in rows:
         outcome: Outcome = {PARAMETERS: {}, RESULTS: {}, METADATA: dict(facts)}
         for (part, name), value in zip(columns, values, strict=True):
             if value is not ABSENT:
@@ -150,7 +149,8 @@ class Batch:
 
     def outcomes(self) -> Iterator[tuple[str, list[Outcome]]]:
         """Yield the job of each run, and its single outcomes."""
-        pairs = zip(self.numbers, outcomes_of(self.columns, self.facts), strict=True)
+        singles = outcomes_of(self.columns, self.facts, len(self.numbers))
+        pairs = zip(self.numbers, singles, strict=True)
         for number, group in itertools.groupby(pairs, key=itemgetter(0)):
             yield job_name(self.sweep, number), [outcome for _, outcome in group]
 
@@ -209,6 +209,6 @@ def _join(batch: Batch, more: Batch) -> None:
     if batch.repeats is not None or more.repeats is not None:
         before = batch.repeats or [0] * len(batch.numbers)
         batch.repeats = before + (more.repeats or [0] * len(more.numbers))
+    _append(batch.columns, len(batch.numbers), more.columns, len(more.numbers))
     batch.numbers += more.numbers
     batch.logs |= more.logs
-    _append(batch.columns, more.columns)

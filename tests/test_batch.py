@@ -1,0 +1,90 @@
+"""Outcomes as columns."""
+
+import pickle
+
+import pytest
+
+import labkit
+from labkit.batch import ABSENT, Batch, joined, outcomes_of, tabulate
+from labkit.outcome import KEY
+
+
+def outcome(x, results, **metadata):
+    return {"parameters": {"x": x}, "results": results, "metadata": metadata}
+
+
+MIXED = [
+    outcome(0, {"y": 1}, status=True),
+    outcome(1, {}, status=False, traceback="Traceback"),
+    outcome(2, {"y": 3, "z": None}, status=True),
+    outcome(3, {"y": 4}, status=True),
+]
+
+
+def test_columns_give_outcomes_of_different_shapes_back():
+    assert list(outcomes_of(tabulate(MIXED), {}, 4)) == MIXED
+
+
+def test_none_is_not_absent():
+    columns = tabulate(MIXED)
+    assert columns["results", "z"] == [ABSENT, ABSENT, None, ABSENT]
+
+
+def test_outcomes_that_have_nothing_are_not_lost():
+    nothing = {"parameters": {}, "results": {}, "metadata": {}}
+    batch = Batch.of("s", [(0, [nothing]), (1, [MIXED[0]]), (2, [nothing])], {})
+    assert [single for _, (single,) in batch.outcomes()] == [nothing, MIXED[0], nothing]
+    empty = Batch.of("s", [(0, [nothing]), (1, [nothing])], {"host": "a"})
+    assert [job for job, _ in empty.outcomes()] == ["s-0", "s-1"]
+
+
+def test_a_batch_travels():
+    batch = Batch.of("s", [(i, [o]) for i, o in enumerate(MIXED)], {"host": "a"})
+    batch.logs[1] = "printed"
+    arrived = pickle.loads(pickle.dumps(batch))
+    assert arrived == batch
+    assert list(outcomes_of(arrived.columns, {}, 4)) == MIXED
+
+
+def test_what_is_known_of_all_comes_before_what_a_run_says():
+    batch = Batch.of("s", [(0, [outcome(0, {}, host="mine")])], {"host": "theirs"})
+    ((_, (found,)),) = batch.outcomes()
+    assert found["metadata"] == {"host": "theirs"}
+
+
+def test_batches_of_the_same_facts_are_joined_and_left_as_they_were():
+    single = Batch.of("s", [(7, [MIXED[0]])], {"host": "a"})
+    several = Batch.of("s", [(3, [MIXED[1], MIXED[2]])], {"host": "a"})
+    other = Batch.of("s", [(4, [MIXED[3]])], {"host": "b"})
+    before = pickle.dumps(single)
+    together, alone = joined([single, several, other])
+    assert together.names() == ["s-7", "s-3", "s-3.1"]
+    assert list(outcomes_of(together.columns, {}, 3)) == MIXED[:3]
+    assert alone.names() == ["s-4"]
+    assert pickle.dumps(single) == before
+
+
+def test_a_run_that_came_twice_is_not_taken_for_another_outcome_of_it():
+    batch = Batch.of("s", [(0, [MIXED[0]])], {})
+    (together,) = joined([batch, batch])
+    assert together.names() == ["s-0", "s-0"]
+
+
+def test_halves_have_all_runs_and_part_none():
+    runs = [(n, MIXED[:2]) for n in range(5)]
+    first, second = Batch.of("s", runs, {}).halves()
+    assert (len(first), len(second)) == (2, 3)
+    assert first.names() + second.names() == Batch.of("s", runs, {}).names()
+
+
+@pytest.mark.parametrize("status", [False, None, ABSENT])
+def test_a_run_has_failed_when_one_of_its_outcomes_has(status):
+    good = outcome(0, {}, **{labkit.Experiment.STATUS: True})
+    bad = outcome(0, {}, **{labkit.Experiment.STATUS: status})
+    assert Batch.of("s", [(0, [good, bad]), (1, [good])], {}).failures() == 1
+
+
+def test_what_runs_printed_is_known_by_their_keys():
+    batch = Batch.of("s", [(n, [outcome(n, {}, **{KEY: f"k{n}"})]) for n in (2, 3)], {})
+    batch.logs[3] = "text"
+    assert batch.printed() == {"s-3": ("k3", "text")}
