@@ -20,6 +20,7 @@ from labkit.notebook.labnotebook import LabNotebook
 from labkit.notebook.rows import Column
 from labkit.notebook.salvage import Tables
 from labkit.notebook.sqlitefile import UNREADABLE
+from labkit.notebook.tagging import NoArrays
 from labkit.notebook.values import KINDS, loads, native
 from labkit.outcome import KEY, METADATA, PARTS, RESULTS
 
@@ -218,7 +219,7 @@ class Survey:
         for entry in self.lost(schema.provenance.name):
             if len(entry) == 2 and isinstance(entry[0], str):
                 facts.setdefault(entry[1], entry[0])
-        return {n: text for n, text in facts.items() if _loads(text, _NoArrays()) is not None}
+        return {n: text for n, text in facts.items() if _loads(text, NoArrays()) is not None}
 
     def key_of(self, run: Any) -> str | None:
         """Return the key of the point of a run whose row is lost, if its log tells it."""
@@ -312,13 +313,6 @@ def _decoded(decode: Callable[[], Any]) -> bool:
     except _UNDECODABLE:
         return False
     return True
-
-
-class _NoArrays:
-    """Stands for arrays where they do not matter."""
-
-    def get(self, reference: str) -> Any:
-        return None
 
 
 def _loads(text: Any, source: Any) -> Any:
