@@ -22,7 +22,7 @@ from labkit.errors import NotebookError
 from labkit.notebook import schema
 from labkit.notebook.dialects import among, delete_rows, insert_rows
 from labkit.notebook.migration import BLOCK, MAX_CHARS, by_arrival, tables
-from labkit.notebook.ranges import END, Held, Span, gaps, parts, spans
+from labkit.notebook.ranges import END, Held, Span, by_sweep, gaps, parts, spans
 from labkit.notebook.tagging import Sink, dumps_lists
 from labkit.point import job_names, split_job
 
@@ -30,7 +30,6 @@ __all__ = [
     "add_single",
     "add_sweep",
     "any_pending",
-    "by_sweep",
     "count",
     "forget",
     "has_singles",
@@ -119,27 +118,6 @@ def holders_of(c: sa.Connection, given: Sequence[str]) -> dict[str, int]:
             rows = c.execute(sa.select(s.job, s.result_set).where(some))
             found.update((job, result_set) for job, result_set in rows)
     return found
-
-
-def by_sweep(given: Sequence[str]) -> dict[str, Sequence[int]]:
-    """Return the sorted numbers in each sweep of those jobs that are called like points."""
-    if (run := _as_run(given)) is not None:
-        return run
-    found: dict[str, list[int]] = {}
-    for job in given:
-        if (place := split_job(job)) is not None:
-            found.setdefault(place[0], []).append(place[1])
-    return {sweep: sorted(numbers) for sweep, numbers in found.items()}
-
-
-def _as_run(given: Sequence[str]) -> dict[str, Sequence[int]] | None:
-    """Return the same for consecutive points of one sweep, as mostly they are; far quicker."""
-    ends = (split_job(given[0]), split_job(given[-1])) if given else (None, None)
-    if ends[0] is None or ends[1] is None:
-        return None
-    (sweep, first), stop = ends[0], ends[1][1] + 1
-    is_run = len(given) == stop - first and list(given) == job_names(sweep, first, stop)
-    return {sweep: range(first, stop)} if is_run else None
 
 
 def has_singles(c: sa.Connection) -> bool:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from labkit.notebook.migration import by_arrival, tables
-from labkit.notebook.pending import by_sweep, has_singles, holders, overlap, sweeps
-from labkit.notebook.ranges import Held, parts
+from labkit.notebook.pending import has_singles, holders, overlap, sweeps
+from labkit.notebook.ranges import Held, by_sweep, parts
 from labkit.notebook.tagging import NoArrays, Source, loads, loads_some
 from labkit.point import job_name
 

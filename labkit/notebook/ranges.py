@@ -1,10 +1,12 @@
-"""Arithmetic of numbers in ranges: which are together, which are in common, which are left."""
+"""Numbers of points in ranges: which are together, which are in common, which are left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["END", "Held", "Span", "gaps", "parts", "spans"]
+from labkit.point import job_names, split_job
+
+__all__ = ["END", "Held", "Span", "by_sweep", "gaps", "parts", "spans"]
 
 #: First number, and the number after the last.
 Span = tuple[int, int]
@@ -82,3 +84,30 @@ def parts(held: Iterable[Held], wanted: Sequence[Span]) -> Iterator[Held]:
         while i < len(wanted) and wanted[i][0] < stop:
             yield max(first, wanted[i][0]), min(stop, wanted[i][1]), result_set
             i += 1
+
+
+def by_sweep(given: Sequence[str]) -> dict[str, Sequence[int]]:
+    """Return the sorted numbers in each sweep of those jobs that are called like points.
+
+    Examples
+    --------
+    >>> by_sweep(["s-3", "mine", "t-0", "s-1"])
+    {'s': [1, 3], 't': [0]}
+    """
+    if (run := _as_run(given)) is not None:
+        return run
+    found: dict[str, list[int]] = {}
+    for job in given:
+        if (place := split_job(job)) is not None:
+            found.setdefault(place[0], []).append(place[1])
+    return {sweep: sorted(numbers) for sweep, numbers in found.items()}
+
+
+def _as_run(given: Sequence[str]) -> dict[str, Sequence[int]] | None:
+    """Return the same for consecutive points of one sweep, as mostly they are; far quicker."""
+    ends = (split_job(given[0]), split_job(given[-1])) if given else (None, None)
+    if ends[0] is None or ends[1] is None:
+        return None
+    (sweep, first), stop = ends[0], ends[1][1] + 1
+    is_run = len(given) == stop - first and list(given) == job_names(sweep, first, stop)
+    return {sweep: range(first, stop)} if is_run else None
