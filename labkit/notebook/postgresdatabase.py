@@ -189,7 +189,8 @@ class PostgresDatabase(Database):
                 c.execute(sa.schema.DropTable(sa.Table(table, sa.MetaData())))
             # numbers of files go on: what a kill leaves of the old ones is not taken for new
             for other in postgresschema.metadata.sorted_tables:
-                other.drop(c, checkfirst=False)
+                # a notebook of an older version lacks some
+                c.execute(sa.schema.DropTable(other, if_exists=True))
             self._fill(c, {name: value for name, value in kept.items() if value})
         store.delete()
 
