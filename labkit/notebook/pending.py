@@ -12,7 +12,6 @@ older versions; those that write want a current one.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -20,8 +19,9 @@ import sqlalchemy as sa
 
 from labkit.errors import NotebookError
 from labkit.notebook import schema
+from labkit.notebook.blocks import BLOCK, MAX_CHARS, key_list
 from labkit.notebook.dialects import among, delete_rows, insert_rows
-from labkit.notebook.migration import BLOCK, MAX_CHARS, by_arrival, tables
+from labkit.notebook.migration import by_arrival, tables
 from labkit.notebook.ranges import END, Held, Span, by_sweep, gaps, parts, spans
 from labkit.notebook.tagging import Sink, dumps_lists
 from labkit.point import job_names, split_job
@@ -268,8 +268,7 @@ def add_sweep(
         some = points[start : start + BLOCK]
         first = start
         for size, text in dumps_lists([point for _, point in some], sink, MAX_CHARS):
-            names = [key for key, _ in points[first : first + size]]
-            keys = json.dumps(names, separators=(",", ":"))
+            keys = key_list([key for key, _ in points[first : first + size]])
             blocks.append((sweep, first, first + size, result_set, keys, text))
             first += size
     columns = ("sweep", "first", "stop", "result_set", "keys", "parameters")

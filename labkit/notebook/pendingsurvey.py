@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.notebook import schema
 from labkit.notebook.arrays import ArrayReader
-from labkit.notebook.migration import PendingPoint, merged
+from labkit.notebook.blocks import PendingPoint, merged
 from labkit.notebook.ranges import Held, Span, gaps, parts, spans
 from labkit.notebook.survey import SoundArrays, Survey, is_decodable
 from labkit.notebook.tagging import loads

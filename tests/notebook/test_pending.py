@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from labkit import SQLiteLabNotebook
 from labkit.errors import NotebookError, NotebookFormatError, PendingResultException
 from labkit.notebook import pending, schema
+from labkit.notebook.blocks import BLOCK
 from labkit.notebook.labnotebook import SentChunk
-from labkit.notebook.migration import BLOCK
 from labkit.notebook.sqlnotebook import DatabaseLabNotebook
 from labkit.point import job_names
 
