@@ -18,7 +18,7 @@ from labkit.errors import UnhashableParameterError, with_article
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["canonical", "generator", "job_name", "key"]
+__all__ = ["canonical", "generator", "job_name", "job_names", "key", "split_job"]
 
 #: Bytes of a key: blake2b-128.
 KEY_BYTES = 16
@@ -220,3 +220,34 @@ def job_name(sweep: str, number: int) -> str:
     '5f2a-17'
     """
     return f"{sweep}-{number}"
+
+
+def job_names(sweep: str, first: int, stop: int) -> list[str]:
+    """Return the jobs of consecutive points of a sweep.
+
+    Examples
+    --------
+    >>> job_names("5f2a", 17, 19)
+    ['5f2a-17', '5f2a-18']
+    """
+    # for very many of them a call each would cost more than all else
+    return [f"{sweep}-{number}" for number in range(first, stop)]
+
+
+#: More digits than a number of 64 bits has for sure are no point's.
+_DIGITS = 18
+
+
+def split_job(job: str) -> tuple[str, int] | None:
+    """Return sweep and number of a point's job; None for one that :func:`job_name` gives not.
+
+    Examples
+    --------
+    >>> split_job("5f2a-17"), split_job("5f2a-017"), split_job("mine")
+    (('5f2a', 17), None, None)
+    """
+    sweep, dash, digits = job.rpartition("-")
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS
+    if not dash or not is_number or (digits[0] == "0" and digits != "0"):
+        return None
+    return sweep, int(digits)

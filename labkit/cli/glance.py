@@ -14,9 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import sqlalchemy as sa
+
 from labkit.errors import NotebookFormatError
 from labkit.experiment import Experiment
-from labkit.notebook import schema, values
+from labkit.notebook import pending, pendingpoints, schema, values
+from labkit.notebook.database import UNDECODABLE
 from labkit.notebook.frozen import read_only
 from labkit.notebook.remedies import remedy_for_damage
 from labkit.outcome import KEY, METADATA, PARAMETERS
@@ -82,6 +85,8 @@ class Glance:
 
     def __enter__(self) -> Glance:
         self._c = read_only(self._path)
+        engine = sa.create_engine("sqlite://", creator=lambda: self._c, poolclass=sa.StaticPool)
+        self._core = engine.connect()
         self._c.execute("BEGIN")
         query = f'SELECT id, "table" FROM {schema.result_sets} WHERE tag = ?'
         self._number, self._table = self._c.execute(query, [self._tag]).fetchone()
@@ -95,8 +100,9 @@ class Glance:
     def __exit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._core.close()
         self._c.close()
-        if isinstance(e, sqlite3.Error):
+        if isinstance(e, sqlite3.Error | sa.exc.DBAPIError):
             raise self._damage(str(e)) from e
 
     def _damage(self, reason: str) -> NotebookFormatError:
@@ -112,9 +118,7 @@ class Glance:
         point = f"COALESCE({key}, {schema.ID})"
         good = f"SELECT MAX(COALESCE({status}, 0)) AS good FROM {self._from} GROUP BY {point}"
         ((done, all_),) = self._c.execute(f"SELECT TOTAL(good), COUNT(*) FROM ({good})")
-        query = f"SELECT COUNT(*) FROM {schema.pending} WHERE result_set = ?"
-        ((pending,),) = self._c.execute(query, [self._number])
-        return Counts(int(done), all_ - int(done), pending)
+        return Counts(int(done), all_ - int(done), pending.count(self._core, [self._number]))
 
     def sizes(self) -> dict[str, int]:
         """Return the parameters, and how many values of each there are."""
@@ -189,12 +193,13 @@ class Glance:
     def keys(self, beginning: str) -> list[str]:
         """Return the keys that begin so, of points with an outcome or a pending one."""
         key = self._expression(KEY)
-        query = (
-            f"SELECT {key} FROM {self._from} WHERE substr({key}, 1, ?) = ? "
-            f"UNION SELECT key FROM {schema.pending} WHERE result_set = ? AND substr(key, 1, ?) = ?"
-        )
-        sized = [len(beginning), beginning]
-        return sorted(k for (k,) in self._c.execute(query, [*sized, self._number, *sized]))
+        query = f"SELECT DISTINCT {key} FROM {self._from} WHERE substr({key}, 1, ?) = ?"
+        recorded = {k for (k,) in self._c.execute(query, [len(beginning), beginning])}
+        try:
+            waiting = pendingpoints.keys(self._core, self._number)
+        except UNDECODABLE as e:
+            raise self._damage(f"a key cannot be read ({e!r:.200})") from e
+        return sorted(recorded.union(k for k in waiting if k.startswith(beginning)))
 
     def _rows(
         self, parts: Sequence[str], condition: str, given: Sequence[Any]

@@ -68,7 +68,7 @@ class Sweep:
 
     def jobs(self) -> list[str]:
         """Return the jobs of all points."""
-        return [point.job_name(self.name, number) for number in range(len(self))]
+        return point.job_names(self.name, 0, len(self))
 
     def attachments(self) -> list[Attachment]:
         """Return what hosts need to run the experiments."""

@@ -24,6 +24,7 @@ from labkit.notebook.condition import (
 )
 from labkit.notebook.frozen import read_only
 from labkit.notebook.integrity import FAILURES, integrity
+from labkit.notebook.pendingsurvey import SurveyedPending, surveyed_pending
 from labkit.notebook.salvage import DamagedTables, SoundTables
 from labkit.notebook.survey import Survey, SurveyedRow, SurveyedSet
 
@@ -110,8 +111,15 @@ class Checked:
         with self.store.reader() as arrays:
             return self.survey.own(table, arrays, self.faults)[0]
 
+    def pending(self) -> SurveyedPending:
+        """Return what is pending, as far as it can be read."""
+        with self.store.reader() as arrays:
+            return surveyed_pending(self.survey, arrays, self.faults)
+
     def _own_losses(self) -> Iterator[str]:
         """Yield what is lost beside outcomes."""
+        if lost_jobs := self.pending().lost:
+            yield f"pending results are lost: {', '.join(lost_jobs)}"
         with self.store.reader() as arrays:
             for table, what in _OWN.items():
                 _, lost = self.survey.own(table, arrays, self.faults)
@@ -123,7 +131,6 @@ class Checked:
 _OWN = {
     schema.notebook.name: "entries of the notebook are",
     schema.attributes.name: "attributes are",
-    schema.pending.name: "pending results are",
     schema.chunks.name: "notes of what was sent are",
     schema.logs.name: "what these runs printed is",
 }

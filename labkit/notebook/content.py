@@ -101,7 +101,7 @@ def _page(rs: ResultSet) -> ResultSetContent:
         names={part: list(names.get(part) or ()) for part in PARTS},
         # a result set in memory has them as they were added; one in SQL reads them
         outcomes=[_with_text(outcome) for outcome in rs._outcomes or rs.results()],
-        pending={job: rs.pendingResultParameters(job) for job in rs.pendingResults()},
+        pending=rs.pendingPoints(),
         keys=dict(rs._waiting_keys),
     )
 

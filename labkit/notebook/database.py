@@ -9,12 +9,15 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from labkit.errors import LabkitError, NotebookFormatError
 from labkit.notebook import dialects, schema
 from labkit.notebook.arrays import ArrayStore
 from labkit.notebook.dialects import Dialect
 
-__all__ = ["Begin", "Database", "put"]
+__all__ = ["UNDECODABLE", "Begin", "Database", "put"]
 
+#: What comes of values that are not those which were written.
+UNDECODABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 #: Completes a new notebook, in the transaction that makes it.
 Begin = Callable[["Database", sa.Connection], None]
@@ -75,7 +78,13 @@ class Database(ABC):
         NotebookFormatError
             When a value is not what labkit writes.
         """
-        yield
+        try:
+            yield
+        except LabkitError:
+            raise
+        except UNDECODABLE as e:
+            reason = f"a value cannot be read ({e!r:.200})"
+            raise NotebookFormatError(f"{self.name} is damaged: {reason}") from e
 
     @abstractmethod
     def begin_writing(self, *result_sets: int) -> None:

@@ -46,8 +46,6 @@ class Dialect:
     """The longest name of a table or column, if there is a limit."""
     reserved: frozenset[str]
     """Names that no column can have."""
-    arrival: str | None
-    """The column by which pending results are in the order of their arrival, if needed."""
     relations: Callable[[sa.Connection], Sequence[str]]
     """Returns the names that no new table can have."""
     widen: Callable[[sa.Connection, str, str, str], None] | None
@@ -145,7 +143,7 @@ def _delete_text(kind: str, column: sa.Column[Any]) -> str:
 
 
 def among(
-    c: sa.Connection, column: sa.Column[Any], values: Sequence[Any]
+    c: sa.Connection, column: sa.ColumnElement[Any], values: Sequence[Any]
 ) -> sa.ColumnElement[bool]:
     """Return the condition that a column has one of these values, of which there may be many."""
     if c.dialect.name == "sqlite":
@@ -209,7 +207,6 @@ SQLITE = Dialect(
     max_columns=2000,
     max_name_bytes=None,
     reserved=frozenset(),
-    arrival=None,
     relations=_tables,
     widen=None,
     text=_same,
@@ -222,7 +219,6 @@ POSTGRESQL = Dialect(
     max_columns=1000,
     max_name_bytes=63,
     reserved=frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}),
-    arrival="arrival",
     relations=_relations,
     widen=_widen,
     text=_without_nul,

@@ -19,7 +19,7 @@ from labkit.errors import (
 )
 from labkit.notebook.resultset import ResultSet
 from labkit.outcome import Outcome, flatten
-from labkit.point import job_name
+from labkit.point import job_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ class SentChunk(NamedTuple):
 
     def jobs(self) -> list[str]:
         """Return the jobs that it carries."""
-        return [job_name(self.sweep, i) for i in range(self.first, self.stop)]
+        return job_names(self.sweep, self.first, self.stop)
 
 
 class LabNotebook(epyc.LabNotebook):

@@ -21,6 +21,7 @@ from labkit.errors import (
 from labkit.notebook import dialects, postgresschema, schema
 from labkit.notebook.arrays import ArrayStore
 from labkit.notebook.database import Begin, Database, put
+from labkit.notebook.migration import is_current, migrate
 from labkit.notebook.postgresserver import Server
 from labkit.notebook.postgreswriter import LOCK_TIMEOUT_S, Writer, lock
 
@@ -74,6 +75,7 @@ class PostgresDatabase(Database):
         self._begin = begin
         self._writer: Writer | None = None
         self._closings = 0
+        self._is_old = False
         self.engine = self._reading_engine()
         self._all.add(self)
         try:
@@ -176,16 +178,19 @@ class PostgresDatabase(Database):
             raise NotebookFormatError(f"{self.name} is damaged: it has no schema version")
         if int(version) > schema.SCHEMA_VERSION:
             raise NotebookVersionException(str(schema.SCHEMA_VERSION), version, self.name)
+        self._is_old = int(version) < schema.SCHEMA_VERSION
 
     def _erase(self, given: Path | None) -> None:
         kept = {name: self.get(name) for name in ("arrays", "stem")}
+        self._is_old = False
         store = self._store(given)
         with self._server.translated(), self._joined().alone() as c:
             for table in c.execute(sa.select(schema.result_sets.c.table)).scalars().all():
                 c.execute(sa.schema.DropTable(sa.Table(table, sa.MetaData())))
             # numbers of files go on: what a kill leaves of the old ones is not taken for new
             for other in postgresschema.metadata.sorted_tables:
-                other.drop(c, checkfirst=False)
+                # a notebook of an older version lacks some
+                c.execute(sa.schema.DropTable(other, if_exists=True))
             self._fill(c, {name: value for name, value in kept.items() if value})
         store.delete()
 
@@ -236,6 +241,7 @@ class PostgresDatabase(Database):
         NotebookError
             When the server refuses.
         """
+        self._become_current()
         slabs: list[int] = []
         with self._server.translated(), self._joined().transaction(id(self), result_sets) as c:
             c.execution_options(labkit_slabs=slabs)
@@ -246,6 +252,17 @@ class PostgresDatabase(Database):
                     self.arrays.numbered(number).unlink(missing_ok=True)
                 raise
 
+    def _become_current(self) -> None:
+        """Migrate a notebook of an older version, before this object holds anything of it."""
+        if not self._is_old:
+            return
+        with self._server.translated(), self._joined().transaction(id(self), ()) as c:
+            c.execute(lock("pg_advisory_xact_lock", -1))
+            if not is_current(c):
+                self._joined().assert_only_one(c)
+                migrate(c, postgresschema.metadata)
+        self._is_old = False
+
     def begin_writing(self, *result_sets: int) -> None:
         """Become the writer of result sets.
 
@@ -254,6 +271,7 @@ class PostgresDatabase(Database):
         NotebookInUseError
             When another process is: it names host, process and since when.
         """
+        self._become_current()
         writer = self._joined()
         if not writer.holds(id(self), result_sets):
             with self._server.translated(), writer.transaction(id(self), result_sets):

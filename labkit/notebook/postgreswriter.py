@@ -47,6 +47,12 @@ _HOLDER = sa.text(
     "ORDER BY l.objid DESC LIMIT 1"
 )
 
+_HELD_BY_OTHERS = sa.text(
+    "SELECT objid::int8 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    f"AND classid = {HERE} AND pid <> pg_backend_pid() AND objid > 0 LIMIT 1"
+)
+
 
 class Writer:
     """A process's connection for writing one notebook, shared by its notebook objects.
@@ -224,6 +230,17 @@ class Writer:
         host, pid, since = holder_of(application or "") or ("an unknown host", 0, 0)
         began = datetime.fromtimestamp(since).astimezone().isoformat(timespec="seconds")
         raise NotebookInUseError(what, host, pid, began if since else "a moment ago")
+
+    def assert_only_one(self, c: sa.Connection) -> None:
+        """Make sure that no other process holds a result set.
+
+        Raises
+        ------
+        NotebookInUseError
+            When one does.
+        """
+        for number in c.execute(_HELD_BY_OTHERS).scalars().all():
+            self._refuse(c, number)
 
     @contextmanager
     def alone(self, is_leaving: bool = False) -> Iterator[sa.Connection]:

@@ -127,11 +127,13 @@ def _fill(checked: Checked, new: Path) -> None:
     wanted: dict[str, set[int]] = {}
     with contextlib.closing(sqlite3.connect(new)) as c, c:
         c.execute("BEGIN")
-        for table in (schema.attributes, schema.pending, schema.chunks, schema.logs):
+        for table in (schema.attributes, schema.chunks, schema.logs):
             _insert(c, table.name, checked.own(table.name), wanted)
+        for name, rows in checked.pending().rows().items():
+            _insert(c, name, rows, wanted)
         facts = checked.survey.provenance
-        rows = [{"id": number, "facts": text} for number, text in facts.items()]
-        _insert(c, schema.provenance.name, rows, wanted)
+        shared = [{"id": number, "facts": text} for number, text in facts.items()]
+        _insert(c, schema.provenance.name, shared, wanted)
         _drop_default(c)
         for rs in checked.survey.sets:
             _add_set(c, checked, rs, wanted)

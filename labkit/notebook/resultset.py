@@ -190,17 +190,17 @@ class ResultSet(epyc.ResultSet):
         except KeyError:
             raise PendingResultException(jobid) from None
 
+    def pendingPoints(self) -> dict[str, dict[str, Any]]:
+        """Return the point of each pending result, by job."""
+        return {job: dict(point) for job, point in self._waiting.items()}
+
     def pendingResultsFor(self, params: Mapping[str, Any]) -> list[str]:
         """Return the jobs pending at these parameters; several values mean any of them."""
         if self.numberOfPendingResults() == 0:
             return []
         self._check_names(params)
         wanted = choices(params)
-        return [
-            job
-            for job in self.pendingResults()
-            if matches(self.pendingResultParameters(job), wanted)
-        ]
+        return [job for job, point in self.pendingPoints().items() if matches(point, wanted)]
 
     def resolveSinglePendingResult(self, jobid: str) -> None:
         """Forget a pending result, whose outcome was added."""

@@ -160,10 +160,13 @@ class DamagedTables:
     def __init__(self, path: Path) -> None:
         self._file = SQLiteFile(path)
         self._tables: dict[str, _Table] = {}
-        master = [r.values for page in self._file.table(1).pages for r in self._file.records(page)]
+        listed = self._file.table(1)
+        master = [r.values for page in listed.pages for r in self._file.records(page)]
         roots = {str(m[1]): m[3] for m in master if len(m) == 5 and isinstance(m[3], int)}
         known = {m[1]: m[4] for m in master if len(m) == 5 and m[0] == "table"}
-        for name, sql in {**known, **definitions()}.items():
+        # of a notebook of an older version, some tables of a current one are not there
+        expected = {} if listed.is_whole else definitions()
+        for name, sql in {**known, **expected}.items():
             self._add(name, known.get(name, sql), roots)
         self._place(self._strays() + self._file.orphans())
 

@@ -4,14 +4,16 @@ A result set is a table of its own with real typed columns, one for each
 parameter, result and metadata element, added when the name first appears.
 These tables say which there are::
 
-    labkit_notebook      name, value: schema version, description, current tag, ...
-    labkit_result_sets   tag, table, description, locked
-    labkit_columns       part, name and kind of each column of a result set's table
-    labkit_attributes    a result set's attributes
-    labkit_provenance    metadata that many runs share, each combination once
-    labkit_pending       results that are on their way
-    labkit_chunks        which message to which cluster carries them
-    labkit_logs          what runs printed and logged
+    labkit_notebook        name, value: schema version, description, current tag, ...
+    labkit_result_sets     tag, table, description, locked
+    labkit_columns         part, name and kind of each column of a result set's table
+    labkit_attributes      a result set's attributes
+    labkit_provenance      metadata that many runs share, each combination once
+    labkit_pending         results on their way that a user has named, one by one
+    labkit_points          key and parameters of the points of sweeps, in blocks
+    labkit_pending_ranges  which of these are on their way, as ranges of numbers
+    labkit_chunks          which message to which cluster carries them
+    labkit_logs            what runs printed and logged
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ __all__ = [
     "metadata",
     "notebook",
     "pending",
+    "pending_ranges",
+    "points",
     "provenance",
     "result_set_table",
     "result_sets",
@@ -49,7 +53,7 @@ __all__ = [
 ]
 
 #: Written into each file; raised when older versions of labkit could not read it.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: The longest name of a column or a result set.
 MAX_NAME = 1000
@@ -131,9 +135,26 @@ pending = sa.Table(
     sa.Column("result_set", sa.Integer, nullable=False),
     sa.Column("key", _NAME),
     sa.Column("parameters", sa.Text, nullable=False),
-    sa.Column("sweep", _NAME),
-    sa.Column("number", _WHOLE),
-    sa.Index("labkit_pending_sweep", "sweep", "number"),
+)
+points = sa.Table(
+    "labkit_points",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sweep", _NAME, nullable=False),
+    sa.Column("first", _WHOLE, nullable=False),
+    sa.Column("stop", _WHOLE, nullable=False),
+    sa.Column("result_set", sa.Integer, nullable=False),
+    sa.Column("keys", sa.Text, nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.UniqueConstraint("sweep", "first"),
+)
+pending_ranges = sa.Table(
+    "labkit_pending_ranges",
+    metadata,
+    sa.Column("sweep", _NAME, primary_key=True),
+    sa.Column("first", _WHOLE, primary_key=True),
+    sa.Column("stop", _WHOLE, nullable=False),
+    sa.Column("result_set", sa.Integer, nullable=False),
 )
 chunks = sa.Table(
     "labkit_chunks",

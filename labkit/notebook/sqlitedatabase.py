@@ -21,9 +21,10 @@ from labkit.errors import (
 )
 from labkit.notebook import dialects, schema
 from labkit.notebook.arrays import ArrayStore
-from labkit.notebook.database import Begin, Database, put
+from labkit.notebook.database import UNDECODABLE, Begin, Database, put
 from labkit.notebook.frozen import read_only
 from labkit.notebook.lock import WriterLock
+from labkit.notebook.migration import migrate
 from labkit.notebook.remedies import remedy_for_damage, remedy_for_space, remedy_if_damaged
 
 __all__ = ["SQLiteDatabase"]
@@ -38,9 +39,6 @@ _SIGNS_OF_DAMAGE = ("malformed", "not a database", "no such table", "no such col
 #: What it says when the disk takes no more.
 _SIGN_OF_FULL_DISK = "disk is full"
 _SIGN_OF_FAILED_DISK = "disk I/O error"
-
-#: What comes of values that are not those which were written.
-_UNDECODABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 #: How long a transaction waits for another one of this process or for a reader.
 _BUSY_TIMEOUT_S = 60.0
@@ -90,6 +88,7 @@ class SQLiteDatabase(Database):
         self.path = path
         self.lock = WriterLock(path)
         self.engine = _engine(path)
+        self._is_old = False
         if self._is_new():
             self._create(create, begin)
         else:
@@ -167,9 +166,11 @@ class SQLiteDatabase(Database):
             raise NotebookFormatError(self._damage("it has no schema version"))
         if int(version) > schema.SCHEMA_VERSION:
             raise NotebookVersionException(str(schema.SCHEMA_VERSION), version, str(self.path))
+        self._is_old = int(version) < schema.SCHEMA_VERSION
 
     def _erase(self, begin: Begin) -> None:
         kept = {name: self.get(name) for name in ("arrays", "next_slab")}
+        self._is_old = False
         store = self._store()
         with self.write() as c:
             for name in sa.inspect(c).get_table_names():
@@ -208,7 +209,7 @@ class SQLiteDatabase(Database):
             yield
         except LabkitError:
             raise
-        except _UNDECODABLE as e:
+        except UNDECODABLE as e:
             raise NotebookFormatError(self._damage(f"a value cannot be read ({e!r:.200})")) from e
         except MemoryError as e:
             raise NotebookError(
@@ -228,6 +229,15 @@ class SQLiteDatabase(Database):
             When SQLite cannot write: a full disk, say.
         """
         self.begin_writing()
+        if self._is_old:
+            with self._transaction() as c:
+                migrate(c, schema.metadata)
+            self._is_old = False
+        with self._transaction() as c:
+            yield c
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
         slabs: list[int] = []
         options = {"labkit_write": True, "labkit_slabs": slabs}
         with (

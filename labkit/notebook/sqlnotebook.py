@@ -15,9 +15,9 @@ import sqlalchemy as sa
 
 from labkit.batch import Batch
 from labkit.errors import NotebookError, PendingResultException, UnknownResultSetError
-from labkit.notebook import schema
+from labkit.notebook import pending, schema
 from labkit.notebook.database import Begin, Database, put
-from labkit.notebook.dialects import among, delete_rows, insert_rows
+from labkit.notebook.dialects import among, insert_rows
 from labkit.notebook.labnotebook import LabNotebook, SentChunk
 from labkit.notebook.resultset import ResultSet
 from labkit.notebook.rows import RowWriter
@@ -232,7 +232,7 @@ class DatabaseLabNotebook(LabNotebook):
         chosen = self._chosen(tag)
         chosen.assertUnlocked()
         with self._database.write(chosen._number) as c:
-            holders = _holders(c, [job for job, _ in runs])
+            holders = pending.holders_of(c, [job for job, _ in runs])
             self._database.begin_writing(*set(holders.values()))
             known = self._recorded(c, [job for job, _ in runs if job not in holders])
             by_set: dict[int, list[tuple[str, Outcome | list[Outcome]]]] = {}
@@ -241,7 +241,7 @@ class DatabaseLabNotebook(LabNotebook):
                     by_set.setdefault(holders.get(job, chosen._number), []).append((job, outcome))
             for number, mine in by_set.items():
                 SQLResultSet(self._database, number).insert(c, *_single(mine))
-            delete_rows(c, schema.pending.c.job, [job for job, _ in runs])
+            pending.resolve_jobs(c, [job for job, _ in runs])
 
     def recordBatches(self, batches: Sequence[Batch], tag: str | None = None) -> None:
         """Add the runs of batches, and what they printed, in one transaction.
@@ -256,37 +256,36 @@ class DatabaseLabNotebook(LabNotebook):
         with self._database.write(*concerned) as c, contextlib.ExitStack() as stack:
             writers: dict[int, RowWriter] = {}
             for batch in batches:
-                for number, part in self._divided(c, batch, chosen):
+                numbers = sorted(set(batch.numbers))
+                for number, part in self._divided(c, batch, numbers, chosen):
                     if number not in writers:
                         self._database.begin_writing(number)
                         mine = SQLResultSet(self._database, number)
                         writers[number] = stack.enter_context(mine.writer(c))
                     writers[number].write(part.columns, part.names(), part.facts)
                     self._note_logs(c, part.printed())
-                delete_rows(
-                    c,
-                    schema.pending.c.job,
-                    [job_name(batch.sweep, n) for n in dict.fromkeys(batch.numbers)],
-                )
+                pending.resolve(c, batch.sweep, numbers)
 
     def _divided(
-        self, c: sa.Connection, batch: Batch, chosen: SQLResultSet | None
+        self, c: sa.Connection, batch: Batch, numbers: Sequence[int], chosen: SQLResultSet | None
     ) -> Iterator[tuple[int, Batch]]:
         """Yield the result sets into which runs go, and those runs; leave out the others."""
-        holders = _holders_of(c, batch)
+        holders: dict[int, int] = {}
+        for first, stop, holder in pending.holders(c, batch.sweep, numbers):
+            holders.update(dict.fromkeys(range(first, stop), holder))
         if chosen is not None:
-            others = {job_name(batch.sweep, n): n for n in batch.numbers if n not in holders}
+            others = {job_name(batch.sweep, n): n for n in numbers if n not in holders}
             known = self._recorded(c, [*others])
             holders |= {n: chosen._number for job, n in others.items() if job not in known}
-        for number in set(holders.values()):
-            places = [i for i, n in enumerate(batch.numbers) if holders.get(n) == number]
-            yield number, batch.only(places)
+        for holder in set(holders.values()):
+            places = [i for i, n in enumerate(batch.numbers) if holders.get(n) == holder]
+            yield holder, batch.only(places)
 
     def _recorded(self, c: sa.Connection, jobs: Sequence[str]) -> set[str]:
         """Return which of these runs some result set has."""
         found: set[str] = set()
-        t = schema.result_sets.c
-        tables = sa.select(t.table).where(self._concerning(t.id))
+        t, ours = schema.result_sets.c, self._ours()
+        tables = sa.select(t.table).where(sa.true() if ours is None else t.id.in_(sorted(ours)))
         for name in c.execute(tables).scalars().all() if jobs else ():
             run = schema.result_set_table(name).c[schema.RUN]
             for start in range(0, len(jobs), 10_000):
@@ -294,14 +293,13 @@ class DatabaseLabNotebook(LabNotebook):
                 found.update(c.execute(query).scalars())
         return found
 
-    def _concerning(self, result_set: sa.Column[int]) -> sa.ColumnElement[bool]:
-        """Return the condition that a result set is one whose pending results we wait for."""
-        ours = self._database.concerns(self._chosen(None)._number)
-        return sa.true() if ours is None else result_set.in_(sorted(ours))
+    def _ours(self) -> set[int] | None:
+        """Return the result sets whose pending results we wait for; None for all."""
+        return self._database.concerns(self._chosen(None)._number)
 
     def _holding(self, jobid: str) -> ResultSet | None:
         with self._database.read() as c:
-            number = _holders(c, [jobid]).get(jobid)
+            number = pending.holders_of(c, [jobid]).get(jobid)
         if number is None:
             return None
         if number not in self._numbers:
@@ -323,21 +321,18 @@ class DatabaseLabNotebook(LabNotebook):
 
     def allPendingResults(self) -> set[str]:
         """Return the jobs pending in all result sets."""
-        query = sa.select(schema.pending.c.job).where(self._concerning(schema.pending.c.result_set))
         with self._database.read() as c:
-            return set(c.execute(query).scalars())
+            return set(pending.jobs(c, self._ours()))
 
     def numberOfAllPendingResults(self) -> int:
         """Return the number of jobs pending in all result sets."""
-        ours = self._concerning(schema.pending.c.result_set)
-        query = sa.select(sa.func.count()).select_from(schema.pending).where(ours)
         with self._database.read() as c:
-            return int(c.execute(query).scalar_one())
+            return pending.count(c, self._ours())
 
     def stillPending(self, jobids: Sequence[str]) -> set[str]:
         """Return which of these jobs are pending."""
         with self._database.read() as c:
-            return set(_holders(c, jobids))
+            return set(pending.holders_of(c, jobids))
 
     # ---------- which messages carry what is pending ----------
 
@@ -361,33 +356,21 @@ class DatabaseLabNotebook(LabNotebook):
 
     def outstandingChunks(self) -> list[SentChunk]:
         """Return the chunks of which something is pending, and forget the others."""
-        t, p = schema.chunks.c, schema.pending.c
-        inside = sa.exists().where(p.sweep == t.sweep, p.number >= t.first, p.number < t.stop)
         with self._database.write() as c:
-            c.execute(sa.delete(schema.chunks).where(~inside))
-            query = sa.select(schema.chunks).where(inside.where(self._concerning(p.result_set)))
+            c.execute(sa.delete(schema.chunks).where(~pending.reaches_into(schema.chunks)))
+            ours = pending.reaches_into(schema.chunks, self._ours())
+            query = sa.select(schema.chunks).where(ours)
             return [SentChunk(*row) for row in c.execute(query)]
 
     def unsentResults(self) -> list[str]:
         """Return the pending points of sweeps that no message carries."""
-        p = schema.pending.c
-        unsent: list[str] = []
         with self._database.read() as c:
-            query = sa.select(schema.chunks.c.sweep, schema.chunks.c.first, schema.chunks.c.stop)
-            sent = c.execute(query).all()
-            ours = (p.sweep.is_not(None), self._concerning(p.result_set))
-            for sweep in c.execute(sa.select(p.sweep).distinct().where(*ours)).scalars():
-                for first, stop in gaps((a, b) for s, a, b in sent if s == sweep):
-                    here = (p.sweep == sweep, p.number >= first, p.number < stop)
-                    unsent += c.execute(sa.select(p.job).where(*here)).scalars()
-        return unsent
+            return pending.unsent(c, self._ours())
 
     def anyPending(self) -> bool:
         """Test whether something is pending in any result set."""
-        p = schema.pending.c
-        query = sa.select(p.job).where(self._concerning(p.result_set)).limit(1)
         with self._database.read() as c:
-            return c.execute(query).first() is not None
+            return pending.any_pending(c, self._ours())
 
     def spoolFolder(self) -> Path | None:
         """Return where engines on this file system may leave outcomes for this notebook."""
@@ -397,8 +380,8 @@ class DatabaseLabNotebook(LabNotebook):
         """Forget results that never began: their points are missing again."""
         jobs = list(jobids)
         with self._database.write() as c:
-            self._database.begin_writing(*set(_holders(c, jobs).values()))
-            delete_rows(c, schema.pending.c.job, jobs)
+            self._database.begin_writing(*set(pending.holders_of(c, jobs).values()))
+            pending.resolve_jobs(c, jobs)
 
     # ---------- logs ----------
 
@@ -429,39 +412,6 @@ class DatabaseLabNotebook(LabNotebook):
         query = sa.select(t.text).where(t.key.startswith(key, autoescape=True)).order_by(t.run)
         with self._database.read() as c:
             return "".join(map(self._database.dialect.original, c.execute(query).scalars()))
-
-
-def gaps(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of numbers between and beyond these, from 0 on.
-
-    Examples
-    --------
-    >>> list(gaps([(4, 6), (0, 2)]))
-    [(2, 4), (6, 9223372036854775807)]
-    """
-    position = 0
-    for first, stop in sorted(ranges):
-        if first > position:
-            yield position, first
-        position = max(position, stop)
-    yield position, 2**63 - 1
-
-
-def _holders(c: sa.Connection, jobs: Sequence[str]) -> dict[str, int]:
-    """Return which result set waits for each of these jobs."""
-    found: dict[str, int] = {}
-    p = schema.pending.c
-    for start in range(0, len(jobs), 10_000):
-        some = jobs[start : start + 10_000]
-        rows = c.execute(sa.select(p.job, p.result_set).where(among(c, p.job, some)))
-        found.update((job, number) for job, number in rows)
-    return found
-
-
-def _holders_of(c: sa.Connection, batch: Batch) -> dict[int, int]:
-    """Return which result set waits for each point of a batch."""
-    numbers = {job_name(batch.sweep, n): n for n in batch.numbers}
-    return {numbers[job]: number for job, number in _holders(c, [*numbers]).items()}
 
 
 def _single(
@@ -501,7 +451,8 @@ def _delete(c: sa.Connection, tag: str) -> None:
     if row is None:
         return
     number, table = row
-    for other in (schema.columns, schema.attributes, schema.pending):
+    for other in (schema.columns, schema.attributes):
         c.execute(sa.delete(other).where(other.c.result_set == number))
+    pending.forget(c, number)
     c.execute(sa.delete(t).where(t.c.id == number))
     schema.result_set_table(table).drop(c)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,15 @@ from labkit.errors import (
     UnknownResultSetError,
 )
 from labkit.experiment import Experiment
-from labkit.notebook import schema
+from labkit.notebook import pending, pendingpoints, schema
 from labkit.notebook.database import Database
-from labkit.notebook.dialects import delete_rows, insert_rows
+from labkit.notebook.pendingpoints import Point
 from labkit.notebook.resultset import ResultSet, check_single, choices, digests, matches
 from labkit.notebook.rows import RowReader, RowWriter, columns_of
 from labkit.notebook.slabs import SlabWriter
+from labkit.notebook.tagging import NoArrays
 from labkit.notebook.values import dumps, dumps_each, loads
 from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, Outcome, failure
-from labkit.point import job_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +107,8 @@ class SQLResultSet(ResultSet):
         """Return the names of parameters, metadata and results, as far as they are known."""
         with self._database.read() as c:
             known = columns_of(c, self._number)
-            waiting = c.execute(self._where_pending(schema.pending.c.parameters).limit(1)).scalar()
+            with self._database.decoding():
+                waiting = pendingpoints.parameter_names(c, self._number)
             has_rows = self._count(c) > 0
             facts = c.execute(sa.select(schema.provenance.c.facts)).scalars().all()
         with self._database.decoding():
@@ -114,16 +116,16 @@ class SQLResultSet(ResultSet):
 
     @staticmethod
     def _names_of(
-        known: Iterable[tuple[str, str]], waiting: str | None, facts: Sequence[str] | None
+        known: Iterable[tuple[str, str]], waiting: Iterable[str], facts: Sequence[str] | None
     ) -> dict[str, list[str] | None]:
         names: dict[str, list[str] | None] = {}
         for part in PARTS:
             found = {name for p, name in known if p == part}
-            if part == PARAMETERS and waiting is not None:
-                found |= set(loads(waiting, _NoArrays()))
+            if part == PARAMETERS:
+                found.update(waiting)
             if part == METADATA and facts is not None:
                 found |= Experiment.StandardMetadata
-                found.update(*(loads(text, _NoArrays()) for text in facts))
+                found.update(*(loads(text, NoArrays()) for text in facts))
             names[part] = sorted(found) if found else None
         return names
 
@@ -292,17 +294,9 @@ class SQLResultSet(ResultSet):
         with self._database.read() as c:
             texts = c.execute(sa.select(schema.provenance.c.facts)).scalars().all()
         with self._database.decoding():
-            return digests((loads(text, _NoArrays()) for text in texts), experiment, version)
+            return digests((loads(text, NoArrays()) for text in texts), experiment, version)
 
     # ---------- pending ----------
-
-    def _where_pending(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-        return sa.select(*columns).where(schema.pending.c.result_set == self._number)
-
-    def _all_pending(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-        """Ask for what is pending, in the order of its arrival."""
-        query, arrival = self._where_pending(*columns), self._database.dialect.arrival
-        return query if arrival is None else query.order_by(sa.literal_column(arrival))
 
     def addSinglePendingResult(self, params: dict[str, Any], jobid: str) -> None:
         """Record that the result at a point is on its way.
@@ -317,11 +311,10 @@ class SQLResultSet(ResultSet):
         self._check_complete(params, jobid)
         _check_names(params)
         with self._slabs() as (c, slabs):
-            known = sa.select(schema.pending.c.job).where(schema.pending.c.job == jobid)
-            if c.execute(known).scalar() is not None:
+            if pending.holders_of(c, [jobid]):
                 raise NotebookError(f"a result is pending as job {jobid} already")
             self._let_go(c, jobid)
-            _record_pending(c, [(jobid, self._number, None, dumps_each(params, slabs), None, None)])
+            pending.add_single(c, self._number, jobid, dumps_each(params, slabs))
 
     def _let_go(self, c: sa.Connection, jobid: str) -> None:
         """Forget which outcomes are those of a job that begins anew, so that it can have more."""
@@ -333,23 +326,19 @@ class SQLResultSet(ResultSet):
     def addPendingResults(self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Record that the points of a sweep are on their way, all in one transaction."""
         self.assertUnlocked()
-        _check_names({name for _, params in points for name in params})
+        _check_names(set(itertools.chain.from_iterable(params for _, params in points)))
         with self._slabs() as (c, slabs):
-            rows = [
-                (job_name(sweep, i), self._number, key, dumps_each(params, slabs), sweep, i)
-                for i, (key, params) in enumerate(points)
-            ]
-            _record_pending(c, rows)
+            pending.add_sweep(c, self._number, sweep, points, slabs)
 
     def pendingResults(self) -> list[str]:
         """Return the job identifiers of what is pending."""
         with self._database.read() as c:
-            return list(c.execute(self._all_pending(schema.pending.c.job)).scalars())
+            return pending.jobs(c, [self._number])
 
     def numberOfPendingResults(self) -> int:
         """Return how many results are pending."""
         with self._database.read() as c:
-            return int(c.execute(self._where_pending(sa.func.count())).scalar_one())
+            return pending.count(c, [self._number])
 
     def pendingResultParameters(self, jobid: str) -> dict[str, Any]:
         """Return the point of a pending result.
@@ -359,46 +348,50 @@ class SQLResultSet(ResultSet):
         PendingResultException
             When nothing is pending as this job.
         """
-        with self._database.read() as c:
-            query = self._where_pending(schema.pending.c.parameters).where(
-                schema.pending.c.job == jobid
-            )
-            text = c.execute(query).scalar()
-        if text is None:
-            raise PendingResultException(jobid)
-        with self._database.decoding(), self._database.arrays.reader() as arrays:
-            point: dict[str, Any] = loads(text, arrays)
-        return point
+        return self._points([jobid])[jobid].parameters
+
+    def pendingPoints(self) -> dict[str, dict[str, Any]]:
+        """Return the point of each pending result, by job."""
+        return {job: point.parameters for job, point in self._points().items()}
 
     def pending_keys(self) -> set[str]:
         """Return the keys of the points that are pending."""
-        with self._database.read() as c:
-            return set(c.execute(self._where_pending(schema.pending.c.key)).scalars()) - {None}
+        with self._database.decoding(), self._database.read() as c:
+            return pendingpoints.keys(c, self._number)
 
     def cancelPendingResults(self, jobids: Sequence[str], reason: Exception | None = None) -> None:
         """Turn pending results into failed outcomes, all or none."""
         self.assertUnlocked()
         if not jobids:
             return
-        points = self._points()
+        points = self._points(jobids)
         outcomes = []
-        for job in jobids:
-            if job not in points:
-                raise PendingResultException(job)
-            parameters, key = points[job]
+        for key, parameters in (points[job] for job in jobids):
             outcomes.append(failure(parameters, reason or CancelledException()))
             if key is not None:
                 outcomes[-1][METADATA][KEY] = key
         with self._database.write(self._number) as c:
             self.insert(c, outcomes, list(jobids))
-            delete_rows(c, schema.pending.c.job, list(jobids))
+            pending.resolve_jobs(c, jobids)
 
-    def _points(self) -> dict[str, tuple[dict[str, Any], str | None]]:
-        """Return parameters and key of each pending job."""
-        t = schema.pending.c
-        with self._database.read() as c, self._database.arrays.reader() as arrays:
-            rows = c.execute(self._all_pending(t.job, t.parameters, t.key))
-            return {job: (loads(text, arrays), key) for job, text, key in rows}
+    def _points(self, jobids: Sequence[str] | None = None) -> dict[str, Point]:
+        """Return key and parameters of pending jobs, by default of all.
+
+        Raises
+        ------
+        PendingResultException
+            When one is not pending; it names the first.
+        """
+        with (
+            self._database.decoding(),
+            self._database.arrays.reader() as arrays,
+            self._database.read() as c,
+        ):
+            points = pendingpoints.points(c, self._number, arrays, jobids)
+        for job in jobids or ():
+            if job not in points:
+                raise PendingResultException(job)
+        return points
 
     def pendingResultsFor(self, params: Mapping[str, Any]) -> list[str]:
         """Return the jobs pending at these parameters; several values mean any of them."""
@@ -406,27 +399,13 @@ class SQLResultSet(ResultSet):
         if points:
             self._check_names(params)
         wanted = choices(params)
-        return [job for job, (point, _) in points.items() if matches(point, wanted)]
+        return [job for job, point in points.items() if matches(point.parameters, wanted)]
 
     def _forget(self, jobids: Sequence[str]) -> None:
         with self._database.write(self._number) as c:
-            delete_rows(c, schema.pending.c.job, list(jobids))
-
-
-class _NoArrays:
-    """Stands for arrays where only the names of a point are wanted."""
-
-    def get(self, reference: str) -> Any:
-        return None
+            pending.resolve_jobs(c, jobids)
 
 
 def _check_names(parameters: Iterable[str]) -> None:
     for name in parameters:
         schema.checked("parameter", name)
-
-
-_PENDING = ("job", "result_set", "key", "parameters", "sweep", "number")
-
-
-def _record_pending(c: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    insert_rows(c, schema.pending.name, _PENDING, rows)

@@ -20,10 +20,19 @@ from labkit.notebook.labnotebook import LabNotebook
 from labkit.notebook.rows import Column
 from labkit.notebook.salvage import Tables
 from labkit.notebook.sqlitefile import UNREADABLE
+from labkit.notebook.tagging import NoArrays
 from labkit.notebook.values import KINDS, loads, native
 from labkit.outcome import KEY, METADATA, PARTS, RESULTS
 
-__all__ = ["Flaw", "Survey", "SurveyedRow", "SurveyedSet", "references"]
+__all__ = [
+    "Flaw",
+    "SoundArrays",
+    "Survey",
+    "SurveyedRow",
+    "SurveyedSet",
+    "is_decodable",
+    "references",
+]
 
 #: An array's reference, where text holds one.
 _REFERENCE = re.compile(r"""[^\s"\\]+/\d{6,}\.\d+\[\d+\]""")
@@ -127,8 +136,8 @@ class Survey:
             [c.name for c in schema.metadata.tables[table].primary_key],
         )
         for row in self.rows(table):
-            source = _Sound(arrays, faults)
-            if value is None or _decoded(lambda: loads(row[value], source)):  # noqa: B023
+            source = SoundArrays(arrays, faults)
+            if value is None or is_decodable(lambda: loads(row[value], source)):  # noqa: B023
                 sound.append(row)
             else:
                 lost.append(" ".join(str(row[k]) for k in keys))
@@ -218,7 +227,7 @@ class Survey:
         for entry in self.lost(schema.provenance.name):
             if len(entry) == 2 and isinstance(entry[0], str):
                 facts.setdefault(entry[1], entry[0])
-        return {n: text for n, text in facts.items() if _loads(text, _NoArrays()) is not None}
+        return {n: text for n, text in facts.items() if _loads(text, NoArrays()) is not None}
 
     def key_of(self, run: Any) -> str | None:
         """Return the key of the point of a run whose row is lost, if its log tells it."""
@@ -240,7 +249,7 @@ class Survey:
         faults : mapping of str to str
             The arrays that cannot be read, and why.
         """
-        judge = _Judge(rs, _Sound(arrays, faults), faults, self.provenance)
+        judge = _Judge(rs, SoundArrays(arrays, faults), faults, self.provenance)
         columns = self._there[rs.table]
         for row, values in self.tables.rows(rs.table):
             yield judge.row(row, dict(zip(columns, values, strict=True)))
@@ -251,7 +260,7 @@ class Survey:
             for _, values in self.tables.rows(rs.table):
                 for value in values:
                     yield from references(value)
-        for table in (schema.attributes, schema.pending, schema.provenance):
+        for table in (schema.attributes, schema.pending, schema.points, schema.provenance):
             for row in self.rows(table.name):
                 for value in row.values():
                     yield from references(value)
@@ -285,7 +294,7 @@ def _is_of(kind: str, cell: Any) -> bool:
     if kind == "array":
         return isinstance(cell, str) and _REFERENCE.fullmatch(cell) is not None
     if kind == "datetime":
-        return isinstance(cell, str) and _decoded(lambda: datetime.fromisoformat(cell))
+        return isinstance(cell, str) and is_decodable(lambda: datetime.fromisoformat(cell))
     if kind == "json":
         return isinstance(cell, str) and _is_tagged(cell)
     types: dict[str, type | tuple[type, ...]] = {
@@ -306,19 +315,13 @@ def _is_tagged(text: str) -> bool:
     return not isinstance(value, int | float) and json.dumps(value, separators=(",", ":")) == text
 
 
-def _decoded(decode: Callable[[], Any]) -> bool:
+def is_decodable(decode: Callable[[], Any]) -> bool:
+    """Test whether something can be read: its reading raises nothing that damage makes it raise."""
     try:
         decode()
     except _UNDECODABLE:
         return False
     return True
-
-
-class _NoArrays:
-    """Stands for arrays where they do not matter."""
-
-    def get(self, reference: str) -> Any:
-        return None
 
 
 def _loads(text: Any, source: Any) -> Any:
@@ -330,13 +333,14 @@ def _loads(text: Any, source: Any) -> Any:
 
 
 @dataclass(slots=True)
-class _Sound:
+class SoundArrays:
     """Gives the arrays that can be read, and does not touch the others."""
 
     reader: ArrayReader
     faults: Mapping[str, str]
 
     def get(self, reference: str) -> Any:
+        """Return the array of a reference, or raise ValueError."""
         if reference in self.faults:
             raise ValueError(self.faults[reference])
         return self.reader.get(reference)
@@ -347,7 +351,7 @@ class _Judge:
     """Tells what of a result set's rows can be read."""
 
     rs: SurveyedSet
-    source: _Sound
+    source: SoundArrays
     faults: Mapping[str, str]
     provenance: Mapping[int, str]
 
@@ -384,14 +388,14 @@ class _Judge:
         return Flaw(column.column, column.name, is_array, reason)
 
     def _is_json(self, cell: Any) -> bool:
-        return isinstance(cell, str) and _decoded(lambda: loads(cell, self.source))
+        return isinstance(cell, str) and is_decodable(lambda: loads(cell, self.source))
 
     def _is_readable(self, kind: str, cell: Any) -> bool:
         if kind == "json":
             return self._is_json(cell)
         if kind == "bool":
             return isinstance(cell, int)
-        return _is_of(kind, cell) and _decoded(lambda: native(kind, cell))
+        return _is_of(kind, cell) and is_decodable(lambda: native(kind, cell))
 
     def _exact(self, cells: dict[str, Any], flaws: list[Flaw]) -> str | None:
         """Return what cells cannot say, without what cannot be read of it."""

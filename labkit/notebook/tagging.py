@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "NoArrays",
     "Sink",
     "Source",
     "base_value",
     "dumps",
     "dumps_each",
+    "dumps_lists",
     "is_64_bit",
     "is_array",
     "is_pandas",
     "is_unicode",
     "loads",
+    "loads_some",
     "python_scalar",
     "storable",
     "tag",
@@ -37,6 +41,12 @@ __all__ = [
 
 #: Lists and dicts nested deeper than this could be written, but not always read.
 MAX_DEPTH = 100
+
+#: Begins a tag.
+_MARK = "!"
+
+#: What JSON has itself, but for floats that are not finite.
+_JSON_TYPES = frozenset({bool, int, float, str, type(None)})
 
 
 class Sink(Protocol):
@@ -51,6 +61,14 @@ class Source(Protocol):
 
     def get(self, reference: str) -> np.ndarray[Any, Any]:
         """Return the array that :meth:`Sink.put` was given."""
+
+
+class NoArrays:
+    """Stands for arrays where they do not matter."""
+
+    def get(self, reference: str) -> Any:
+        """Return None."""
+        return None
 
 
 def dumps(name: str, value: Any, sink: Sink) -> str:
@@ -80,9 +98,82 @@ def dumps_each(values: Mapping[str, Any], sink: Sink) -> str:
         raise
 
 
+def dumps_lists(
+    mappings: Sequence[Mapping[str, Any]], sink: Sink, max_chars: int
+) -> Iterator[tuple[int, str]]:
+    """Turn many mappings of named values into the tagged JSON of lists, mostly of one.
+
+    Parameters
+    ----------
+    mappings : sequence of mapping
+        The values of each by name; names are Unicode.
+    sink : Sink
+        Takes the arrays.
+    max_chars : int
+        A list ends before the mapping that would make its text longer.
+
+    Yields
+    ------
+    tuple of (int, str)
+        How many mappings a list has, and its text.
+
+    Raises
+    ------
+    UnstorableValueError
+        Naming the value and the type that is in the way.
+    """
+    text = _plain_list(mappings)
+    if text is not None and len(text) <= max_chars:
+        yield len(mappings), text
+        return
+    texts: list[str] = []
+    size = 0
+    for mapping in mappings:
+        one = dumps_each(mapping, sink)
+        if texts and size + len(one) > max_chars:
+            yield len(texts), _list_of(texts)
+            texts, size = [], 0
+        texts.append(one)
+        size += len(one)
+    if texts:
+        yield len(texts), _list_of(texts)
+
+
+def _list_of(texts: Iterable[str]) -> str:
+    return f"[{','.join(texts)}]"
+
+
+def _plain_list(mappings: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the JSON of many mappings at once, if it needs no tags; far quicker than tagging."""
+    names = set(itertools.chain.from_iterable(mappings))
+    values = itertools.chain.from_iterable(m.values() for m in mappings)
+    if not set(map(type, values)) <= _JSON_TYPES or any(n.startswith(_MARK) for n in names):
+        return None
+    try:
+        text = json.dumps(mappings, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError):  # another mapping than a dict, NaN, too many digits
+        return None
+    # perhaps half a surrogate pair
+    return None if "\\ud" in text else text
+
+
 def loads(text: str, source: Source) -> Any:
     """Return the value that :func:`dumps` was given."""
     return json.loads(text, object_hook=lambda tagged: _untag(tagged, source))
+
+
+def loads_some(text: str, chosen: Sequence[int], source: Source) -> list[Any]:
+    """Return some of a list of :func:`dumps_lists`, without reading the arrays of the others.
+
+    Examples
+    --------
+    >>> loads_some('[{"a":1},{"a":{"!tuple":[2]}},{"a":3}]', [1, 2], source=None)
+    [{'a': (2,)}, {'a': 3}]
+    """
+    values = json.loads(text)
+    if '{"!' not in text:
+        return [values[i] for i in chosen]
+    return [loads(json.dumps(values[i]), source) for i in chosen]
 
 
 def tag(name: str, value: Any, sink: Sink) -> Any:
