@@ -69,10 +69,11 @@ def _columns(alike: Sequence[Outcome]) -> Columns:
 def _append(columns: Columns, before: int, more: Columns, behind: int) -> None:
     """Put the outcomes of other columns behind those of some; there are so many of each."""
     if columns.keys() != more.keys():
-        for name in more.keys() - columns.keys():
-            columns[name] = [ABSENT] * before
-        for name in columns.keys() - more.keys():
+        for name in [name for name in columns if name not in more]:
             columns[name] += [ABSENT] * behind
+        # in the order in which they come: columns of tables will have it
+        for name in [name for name in more if name not in columns]:
+            columns[name] = [ABSENT] * before
     for name, values in more.items():
         columns[name] += values
 
