@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from labkit.notebook.migration import by_arrival, tables
 from labkit.notebook.pending import has_singles, holders, overlap, sweeps
-from labkit.notebook.ranges import Held, by_sweep, parts
+from labkit.notebook.ranges import Held, by_sweep, within
 from labkit.notebook.tagging import NoArrays, Source, loads, loads_some
 from labkit.point import job_name
 
@@ -37,7 +37,7 @@ def keys(c: sa.Connection, result_set: int) -> set[str]:
     query = sa.select(p.sweep, p.first, p.stop, p["keys"]).where(p.result_set == result_set)
     for sweep, first, stop, text in c.execute(query):
         here = json.loads(text)
-        for a, b, _ in parts(held.get(sweep, ()), [(first, stop)]):
+        for a, b, _ in within(held.get(sweep, ()), (first, stop)):
             found.update(here[a - first : b - first])
     return found - {None}
 
@@ -113,7 +113,7 @@ def _points_of(
     found: dict[str, Point] = {}
     place = {"sweep": sweep, "first": wanted[0][0], "stop": wanted[-1][1]}
     for first, stop, key_text, text in c.execute(_blocks_query(tables(c).points), place):
-        here = [n for a, b, _ in parts(wanted, [(first, stop)]) for n in range(a, b)]
+        here = [n for a, b, _ in within(wanted, (first, stop)) for n in range(a, b)]
         if here:
             names = json.loads(key_text)
             values = loads_some(text, [n - first for n in here], arrays)

@@ -10,7 +10,7 @@ from typing import Any
 from labkit.notebook import schema
 from labkit.notebook.arrays import ArrayReader
 from labkit.notebook.blocks import PendingPoint, merged
-from labkit.notebook.ranges import Held, Span, gaps, parts, spans
+from labkit.notebook.ranges import Held, Span, gaps, parts, spans, within
 from labkit.notebook.survey import SoundArrays, Survey, is_decodable
 from labkit.notebook.tagging import loads
 from labkit.point import job_name
@@ -170,9 +170,9 @@ def _take(found: SurveyedPending, sweep: str, held: list[Held], blocks: list[_Bl
         for first, stop, result_set in kept
     ]
     found.lost += [_named(sweep, first, stop) for first, stop, _ in parts(held, bad)]
-    found.points += [block.row for block in blocks if any(parts(kept, [block.span]))]
+    found.points += [block.row for block in blocks if within(kept, block.span)]
     # a block stays only while something of it is pending
-    orphans = (block.span for block in blocks if not any(parts(held, [block.span])))
+    orphans = (block.span for block in blocks if not within(held, block.span))
     found.lost += [_named(sweep, *span) for span in orphans]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.point import job_names, split_job
 
-__all__ = ["END", "Held", "Span", "by_sweep", "gaps", "parts", "spans"]
+__all__ = ["END", "Held", "Span", "by_sweep", "gaps", "parts", "spans", "within"]
 
 #: First number, and the number after the last.
 Span = tuple[int, int]
@@ -84,6 +85,19 @@ def parts(held: Iterable[Held], wanted: Sequence[Span]) -> Iterator[Held]:
         while i < len(wanted) and wanted[i][0] < stop:
             yield max(first, wanted[i][0]), min(stop, wanted[i][1]), result_set
             i += 1
+
+
+def within(held: Sequence[Held], span: Span) -> list[Held]:
+    """Return those parts of many ranges that lie in one, without looking at all of them.
+
+    Examples
+    --------
+    >>> within([(0, 5, 1), (7, 9, 1), (12, 20, 1)], (4, 8))
+    [(4, 5, 1), (7, 8, 1)]
+    """
+    begin = bisect.bisect_right(held, span[0], key=lambda one: one[1])
+    end = bisect.bisect_left(held, span[1], key=lambda one: one[0])
+    return list(parts(held[begin:end], [span]))
 
 
 def by_sweep(given: Sequence[str]) -> dict[str, Sequence[int]]:

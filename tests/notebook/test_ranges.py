@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.notebook.ranges import by_sweep, gaps, parts, spans
+from labkit.notebook.ranges import by_sweep, gaps, parts, spans, within
 from labkit.point import job_name, split_job
 
 NUMBERS = st.lists(st.integers(0, 60)).map(sorted)
@@ -32,6 +32,13 @@ def test_parts_and_gaps_cut_ranges(held: list[int], wanted: list[int]) -> None:
     assert numbers_in(inside) == sorted({*held} & {*wanted})
     assert numbers_in(outside) == sorted({*held} - {*wanted})
     assert {one[2] for one in inside + outside} <= {7}
+
+
+@given(NUMBERS, st.integers(0, 60), st.integers(1, 9))
+def test_parts_within_one_range_are_found(held: list[int], first: int, size: int) -> None:
+    ranges = [(one, stop, 7) for one, stop in spans(held)]
+    span = (first, first + size)
+    assert within(ranges, span) == list(parts(ranges, [span]))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["s", "s-1", "", "1"]), st.integers(0, 20))))
