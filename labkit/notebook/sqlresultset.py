@@ -20,7 +20,8 @@ from labkit.notebook import schema
 from labkit.notebook.database import Database
 from labkit.notebook.dialects import delete_rows, insert_rows
 from labkit.notebook.resultset import ResultSet, check_single, choices, digests, matches
-from labkit.notebook.rows import RowReader, RowWriter, columns_of
+from labkit.notebook.rowreader import RowReader
+from labkit.notebook.rows import RowWriter, columns_of
 from labkit.notebook.slabs import SlabWriter
 from labkit.notebook.values import dumps, dumps_each, loads
 from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, Outcome, failure
