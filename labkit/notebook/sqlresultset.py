@@ -16,6 +16,7 @@ from labkit.errors import (
     UnknownResultSetError,
 )
 from labkit.experiment import Experiment
+from labkit.garbage import uncollected
 from labkit.notebook import schema
 from labkit.notebook.database import Database
 from labkit.notebook.dialects import delete_rows, insert_rows
@@ -246,6 +247,11 @@ class SQLResultSet(ResultSet):
         """Yield outcomes as results dicts, one after another; what is missing is None."""
         with self._rows() as rows:
             yield from rows.outcomes(keys)
+
+    def results(self) -> list[Outcome]:
+        """Return all outcomes as results dicts; what is missing is None."""
+        with uncollected():
+            return super().results()
 
     def dataframe(self, only_successful: bool = False) -> pd.DataFrame:
         """Return all outcomes as a table: parameters, results, metadata."""
