@@ -27,7 +27,7 @@ def pack(cells: Sequence[Any]) -> Packed:
     Examples
     --------
     >>> pack((1.5, None)), pack(("walk", "walks")), pack((1, None))
-    (array([1.5, nan]), 'walk\\x00walks', (1, None))
+    (array([1.5, nan]), 'walk\x00walks', (1, None))
     """
     import numpy as np
 
