@@ -20,9 +20,12 @@ __all__ = ["pack", "packed_type", "unpack"]
 
 _BETWEEN_TEXTS = "\0"
 
+#: Texts of so many characters would gain nothing, and there they would be twice for a while.
+_LONG = 500
+
 
 def pack(cells: Sequence[Any]) -> Packed:
-    r"""Pack cells of one type, and doubles of which some are missing; leave others as they are.
+    r"""Pack numbers, doubles of which some are missing, and short texts; leave others as they are.
 
     Examples
     --------
@@ -32,7 +35,7 @@ def pack(cells: Sequence[Any]) -> Packed:
     import numpy as np
 
     types = set(map(type, cells))
-    if types == {str}:
+    if types == {str} and sum(map(len, cells)) < _LONG * len(cells):
         joined = _BETWEEN_TEXTS.join(cells)
         return joined if joined.count(_BETWEEN_TEXTS) == len(cells) - 1 else cells
     if types in ({int}, {bool}):

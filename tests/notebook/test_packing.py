@@ -29,7 +29,8 @@ def test_cells_come_back_as_they_were(cells: tuple[Any, ...]) -> None:
 def test_numbers_and_text_are_packed() -> None:
     assert isinstance(pack((1.5, None)), np.ndarray)
     assert isinstance(pack(("a", "b")), str)
-    assert pack(cells := (math.nan, None)) is cells
+    for cells in ((math.nan, None), ("a" * 10_000,)):
+        assert pack(cells) is cells
     types = [packed_type([pack(cells)]) for cells in [(1, 2), (True,), (None, 1.5), ("a",)]]
     assert types == [int, bool, float, None]
     assert packed_type([pack((1,)), pack((1.5,))]) is packed_type([]) is None
