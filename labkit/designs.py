@@ -6,6 +6,7 @@ take the points as they are given.
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -109,12 +110,14 @@ class FactorialDesign(epyc.FactorialDesign, Design):
         import numpy as np
 
         lists = _lists(self, ps)
-        points: list[dict[str, Any]] = [{}] if lists else []
+        period = math.prod(map(len, lists.values())) if lists else 0
+        # points that are made in their order lie so in memory: whoever goes through is faster
+        order = np.random.default_rng(self.seed).permutation(period)
+        columns = {}
         for name, listed in lists.items():
-            points = [{**p, name: value} for p in points for value in listed]
-        configuration = _configuration(e, points)
-        np.random.default_rng(self.seed).shuffle(configuration)
-        return configuration
+            period //= len(listed)
+            columns[name] = [listed[i] for i in (order // period % len(listed)).tolist()]
+        return _configuration(e, _points(columns))
 
 
 class PointwiseDesign(epyc.PointwiseDesign, Design):
@@ -350,8 +353,12 @@ def _configuration(e: Any, points: list[dict[str, Any]]) -> ExperimentalConfigur
 
 
 def _points(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    names = list(columns)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    count = len(next(iter(columns.values()), ()))
+    points: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, column in columns.items():
+        for point, value in zip(points, column, strict=True):
+            point[name] = value
+    return points
 
 
 def _sampled(r: list[Any] | Range, fractions: list[float]) -> list[Any]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UnhashableParameterError, with_article
@@ -18,12 +19,15 @@ from labkit.errors import UnhashableParameterError, with_article
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["canonical", "generator", "job_name", "job_names", "key", "split_job"]
+__all__ = ["canonical", "generator", "job_name", "job_names", "key", "keys", "split_job"]
 
 #: Bytes of a key: blake2b-128.
 KEY_BYTES = 16
 
 _SCALARS = (float, str, bool, type(None))
+_WORDS = {None: "null", False: "false", True: "true"}
+#: Wider numbers are hexadecimal.
+_WIDE = 2**64
 # not ASCII: its escapes are the same for a character and for a pair of lone surrogates
 _encode = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
@@ -62,7 +66,7 @@ def canonical(value: Any) -> Any:
         return value
     if kind is int:
         # Python prints no decimals of a number of thousands of digits
-        return value if -(2**64) < value < 2**64 else {"!int": hex(value)}
+        return value if -_WIDE < value < _WIDE else {"!int": hex(value)}
     if kind is list or kind is tuple:
         return [canonical(v) for v in value]
     if isinstance(value, Mapping):
@@ -164,26 +168,76 @@ def key(
     >>> key("walks.Walk", 1, {"a": 1}) == key("walks.Walk", 1, {"a": 1.0})
     False
     """
-    plain: dict[str, Any] = {}
-    for name, value in parameters.items():
-        if type(value) in _SCALARS and type(name) is str:
-            plain[name] = value
-            continue
+    return keys(experiment, version, repetition)(parameters)
+
+
+def keys(
+    experiment: str, version: int | str, repetition: int | Sequence[int] | None = None
+) -> Callable[[Mapping[str, Any]], str]:
+    """Return a function from parameters to the point's key: :func:`key`, for many points.
+
+    Parameters
+    ----------
+    experiment, version, repetition
+        As :func:`key` takes them.
+
+    Examples
+    --------
+    >>> key_of = keys("walks.Walk", 1)
+    >>> key_of({"a": 1}) == key("walks.Walk", 1, {"a": 1})
+    True
+    """
+    before = _encode([experiment, version])[:-1].encode("utf-8", "surrogatepass")
+    start = hashlib.blake2b(before, digest_size=KEY_BYTES)
+    end = f"}},{_encode(repetition)}]"
+    known: dict[tuple[Any, ...], list[tuple[Any, str]]] = {}
+
+    def key_of(parameters: Mapping[str, Any]) -> str:
+        names = (*parameters, *map(type, parameters))
+        labels = known.get(names)
+        if labels is None:
+            labels = known[names] = _labels(experiment, parameters)
+        text = ",{"
         try:
-            plain[_text(name)] = canonical(value)
+            for name, label in labels:
+                text += label + _json(parameters[name])
         except (TypeError, RecursionError) as reason:
-            raise UnhashableParameterError(
-                f"parameter {name} of {experiment} cannot be hashed: {reason}; "
-                "use numbers, text, dates, arrays, or lists and dicts of them"
-            ) from None
-    text = _encode([experiment, version, plain, repetition])
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY_BYTES).hexdigest()
+            raise _unhashable(experiment, name, reason) from None
+        digest = start.copy()
+        digest.update((text + end).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    return key_of
 
 
-def _text(name: Any) -> str:
-    if isinstance(name, str):
-        return str(name)
-    raise TypeError("its name is not text")
+def _labels(experiment: str, names: Iterable[Any]) -> list[tuple[Any, str]]:
+    """Return names in the order of their texts, each with the JSON that is before its value."""
+    for name in names:
+        if not isinstance(name, str):
+            raise _unhashable(experiment, name, "its name is not text")
+    ordered = enumerate(sorted(names, key=str))
+    return [(name, f"{',' if i else ''}{_encode(str(name))}:") for i, name in ordered]
+
+
+def _unhashable(experiment: str, name: Any, reason: object) -> UnhashableParameterError:
+    return UnhashableParameterError(
+        f"parameter {name} of {experiment} cannot be hashed: {reason}; "
+        "use numbers, text, dates, arrays, or lists and dicts of them"
+    )
+
+
+def _json(value: Any) -> str:
+    """Return the JSON of a value's canonical form: of a number, sooner than JSON's own way."""
+    kind = type(value)
+    if kind is int and -_WIDE < value < _WIDE:
+        return str(value)
+    if kind is float and isfinite(value):
+        return repr(value)
+    if kind is bool or value is None:
+        return _WORDS[value]
+    if kind is str:
+        return _encode(value)
+    return _encode(canonical(value))
 
 
 def generator(seed: int, point_key: str) -> np.random.Generator:

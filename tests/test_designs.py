@@ -152,6 +152,15 @@ def test_factorial_comes_in_random_order_which_the_seed_repeats():
     assert points_of(FactorialDesign(), space) != points_of(FactorialDesign(), space)
 
 
+@given(spaces, seeds)
+def test_the_order_of_a_seed_is_kept(space, seed):
+    # it is that of the generator's shuffle, in which earlier versions of labkit ran points
+    combinations = list(itertools.product(*space.values())) if space else []
+    np.random.default_rng(seed).shuffle(combinations)
+    points = points_of(FactorialDesign(seed), space)
+    assert [tuple(p.values()) for p in points] == combinations
+
+
 def test_factorial_leaves_the_global_generator_alone():
     before = np.random.get_state()[1].copy()
     points_of(FactorialDesign(), {"a": range(10)})

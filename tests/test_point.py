@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import labkit
 from labkit.errors import ParameterError, UnhashableParameterError
-from labkit.point import canonical, generator, key
+from labkit.point import canonical, generator, key, keys
 
 WIDE = 2**64
 
@@ -299,6 +299,12 @@ def test_arrays_of_every_type_have_keys():
 # ---------- key ----------
 
 
+# names that equal others, and whose text is another
+class Oddly(str, enum.Enum):  # noqa: UP042
+    TAG = "!set"
+    FACE = "😀"
+
+
 @given(st.dictionaries(text, parameters, max_size=5), st.data())
 def test_a_key_does_not_depend_on_the_order_of_the_parameters(params, data):
     shuffled = {name: params[name] for name in data.draw(st.permutations(list(params)))}
@@ -322,6 +328,24 @@ def test_a_key_depends_on_all_that_names_a_point():
     ]
     assert len(set(keys)) == len(keys)
     assert all(len(k) == 32 and int(k, 16) >= 0 for k in keys)
+
+
+names = text | text.map(np.str_) | st.sampled_from(Oddly)
+
+
+@given(st.lists(st.dictionaries(names, parameters | st.floats(), max_size=4), max_size=4))
+def test_a_key_is_the_sum_of_a_points_canonical_json(points):
+    key_of = keys("w\ud83d", "2b", (0, 3))
+    for params in points:
+        plain = {str(name): canonical(value) for name, value in params.items()}
+        whole = json.dumps(
+            ["w\ud83d", "2b", plain, (0, 3)],
+            ensure_ascii=False,
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        digest = blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        assert digest == key_of(params) == key("w\ud83d", "2b", params, (0, 3))
 
 
 def test_the_format_of_keys_is_kept():

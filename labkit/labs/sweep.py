@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,24 +101,24 @@ def plan(
     UnhashableParameterError
         When a point has no key.
     """
-    groups: dict[int, Group] = {}
-    names: dict[int, tuple[str, int | str]] = {}
-    wanted = _wanted(only, rs)
-    seen: set[str] = set()
+    groups: dict[int, tuple[Group, Callable[[Mapping[str, Any]], str]]] = {}
+    is_wanted = _chooser(only, rs)
+    last = None
     for e, parameters in pairs:
-        if id(e) not in groups:
-            groups[id(e)] = Group(e, provenance.of_experiment(e), 0)
-            names[id(e)] = identity(e), _version(e)
-        key = point.key(*names[id(e)], parameters)
-        if only != "all" and (key in seen or not wanted(key)):
-            continue
-        seen.add(key)
-        groups[id(e)].points.append((key, parameters))
+        if e is not last:
+            last = e
+            if id(e) not in groups:
+                made = Group(e, provenance.of_experiment(e), 0)
+                groups[id(e)] = made, point.keys(identity(e), _version(e))
+            group, key_of = groups[id(e)]
+        key = key_of(parameters)
+        if is_wanted(key):
+            group.points.append((key, parameters))
     first = 0
-    for group in groups.values():
+    for group, _ in groups.values():
         group.first = first
         first += len(group.points)
-    return Sweep(uuid.uuid4().hex[:16], list(groups.values()))
+    return Sweep(uuid.uuid4().hex[:16], [group for group, _ in groups.values()])
 
 
 def _version(e: epyc.Experiment) -> int | str:
@@ -126,13 +126,31 @@ def _version(e: epyc.Experiment) -> int | str:
     return version
 
 
-def _wanted(only: str, rs: ResultSet) -> Any:
+def _chooser(only: str, rs: ResultSet) -> Callable[[str], bool]:
+    """Return a function that tells of a key, the first time, whether its point is to be run."""
     if only == "all":
         return lambda key: True
-    status, pending = rs.keys_by_status(), rs.pending_keys()
-    if only == "missing":
-        return lambda key: not status.get(key) and key not in pending
-    return lambda key: status.get(key) is False and key not in pending
+    if only == "failed":
+        return _taken_once(rs.failed_keys() - rs.pending_keys())
+    left_out = rs.succeeded_keys()
+    left_out |= rs.pending_keys()
+
+    def is_missing(key: str) -> bool:
+        is_new = key not in left_out
+        if is_new:
+            left_out.add(key)
+        return is_new
+
+    return is_missing
+
+
+def _taken_once(keys: set[str]) -> Callable[[str], bool]:
+    def take(key: str) -> bool:
+        is_there = key in keys
+        keys.discard(key)
+        return is_there
+
+    return take
 
 
 def pickled(e: epyc.Experiment) -> bytes:

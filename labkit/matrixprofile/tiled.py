@@ -142,11 +142,8 @@ class _TiledJoin(Experiment):
         return joins.finish(self._query, whole, self._a.array, self._b.array)
 
     def _parts(self, notebook: LabNotebook, tag: str | None) -> Iterator[tuple[int, Part]]:
-        name = identity(self)
-        keys = {
-            point.key(name, self.version, {"tile": number}): number
-            for number in range(len(self.tiles()))
-        }
+        key_of = point.keys(identity(self), self.version)
+        keys = {key_of({"tile": number}): number for number in range(len(self.tiles()))}
         results = notebook.resultSet(tag) if tag is not None else notebook.current()
         for outcome in results.iter_results(keys):
             if outcome[METADATA][Experiment.STATUS]:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.experiment import Experiment
+from labkit.notebook.packing import packed_type, unpack
 from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
+
+    from labkit.notebook.packing import Packed
 
 __all__ = ["frame", "missing", "numbers", "objects", "series", "shared"]
 
 #: Beyond this a double does not hold each integer.
 _EXACT_IN_FLOAT = 2**53
 
+#: Stands for rows without facts.
+_NO_FACTS = -1
+
 
 def series(
-    kind: str, cells: Sequence[Any], decode: Callable[[Any], Any], exact: Mapping[int, Any] | None
+    kind: str,
+    pieces: Sequence[Packed],
+    decode: Callable[[Sequence[Any]], Iterable[Any]],
+    exact: Mapping[int, Any],
 ) -> pd.Series[Any]:
     """Return the values of a column.
 
@@ -26,37 +38,54 @@ def series(
     ----------
     kind : str
         The column's kind.
-    cells : sequence
-        What SQL gives; None where a value is missing.
+    pieces : sequence
+        What SQL gives, packed; None where a value is missing.
     decode : callable
-        Turns a cell of this kind into its value.
-    exact : mapping of int to Any, optional
+        Turns cells of this kind into their values.
+    exact : mapping of int to Any
         The values that no cell could hold, by row.
     """
-    import numpy as np
+    typed = _typed(kind, pieces, exact)
+    if typed is not None:
+        return typed
+    return objects(exact.get(i, value) for i, value in enumerate(decode(_cells(pieces))))
+
+
+def _typed(kind: str, pieces: Sequence[Packed], exact: Mapping[int, Any]) -> pd.Series[Any] | None:
+    """Return a column of the dtype that its kind has, if that holds all values."""
     import pandas as pd
 
-    if kind == "float" and not _are_floats(exact or {}, cells):
-        kind = "number"
-    if kind not in _TYPED or (exact and kind != "float"):
-        exact = exact or {}
-        return objects([exact[i] if i in exact else decode(cell) for i, cell in enumerate(cells)])
-    if kind == "float":
-        numbers = np.array(cells, dtype=np.float64)
-        for i, value in (exact or {}).items():
-            numbers[i] = value
-        return pd.Series(numbers)
-    column: pd.Series[Any] = _TYPED[kind](cells)
-    return column
+    if kind != "float":
+        column: pd.Series[Any] | None
+        column = None if exact or kind not in _TYPED else _TYPED[kind](pieces)
+        return column
+    numbers = _doubles(pieces)
+    if numbers is None or any(type(value) is not float for value in exact.values()):
+        return None
+    numbers[list(exact)] = list(exact.values())
+    return pd.Series(numbers)
 
 
-def _are_floats(exact: Mapping[int, Any], cells: Sequence[Any]) -> bool:
-    """Test whether a column of doubles holds them all: whole numbers may be among the cells."""
-    if any(type(value) is not float for value in exact.values()):
-        return False
-    return int not in set(map(type, cells)) or all(
-        abs(v) <= _EXACT_IN_FLOAT for v in cells if type(v) is int
-    )
+def _cells(pieces: Sequence[Packed]) -> list[Any]:
+    return list(itertools.chain.from_iterable(map(unpack, pieces)))
+
+
+def _joined(pieces: Sequence[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    return np.concatenate(pieces)
+
+
+def _doubles(pieces: Sequence[Packed]) -> NDArray[np.float64] | None:
+    """Return a column of doubles, if they hold all cells: whole numbers may be among these."""
+    import numpy as np
+
+    if packed_type(pieces) is float:
+        return _joined(pieces)
+    cells = _cells(pieces)
+    if any(type(v) is int and abs(v) > _EXACT_IN_FLOAT for v in cells):
+        return None
+    return np.array(cells, dtype=np.float64)
 
 
 def numbers(values: Sequence[int | float | None]) -> pd.Series[Any]:
@@ -72,45 +101,45 @@ def numbers(values: Sequence[int | float | None]) -> pd.Series[Any]:
     return pd.Series(np.array(values, dtype=np.float64))
 
 
-def _integers(cells: Sequence[int | None]) -> pd.Series[Any]:
-    import numpy as np
+def _integers(pieces: Sequence[Packed]) -> pd.Series[Any]:
     import pandas as pd
 
-    if None in cells:
-        return numbers(cells)
-    return pd.Series(np.array(cells, dtype=np.int64))
+    return pd.Series(_joined(pieces)) if packed_type(pieces) is int else numbers(_cells(pieces))
 
 
-def _booleans(cells: Sequence[Any]) -> pd.Series[Any]:
-    import numpy as np
+def _booleans(pieces: Sequence[Packed]) -> pd.Series[Any]:
     import pandas as pd
 
-    if None in cells:
-        return objects([None if v is None else bool(v) for v in cells])
-    return pd.Series(np.array(cells, dtype=bool))
+    if packed_type(pieces) in (bool, int):
+        return pd.Series(_joined(pieces).astype(bool))
+    values = [None if v is None else bool(v) for v in _cells(pieces)]
+    return objects(values) if None in values else pd.Series(values, dtype=bool)
 
 
-def _text(cells: Sequence[str | None]) -> pd.Series[Any]:
+def _text(pieces: Sequence[Packed]) -> pd.Series[Any]:
     import pandas as pd
 
-    return pd.Series(list(cells), dtype=object).infer_objects()
+    cells = _cells(pieces)
+    if set(map(type, cells)) - {type(None)} != {str}:
+        return pd.Series(cells, dtype=object).infer_objects()
+    # the dtype of text depends on pandas' version, and to infer it takes longer than the rest
+    return pd.Series(cells, dtype=pd.Series([""], dtype=object).infer_objects().dtype)
 
 
-def _moments(cells: Sequence[str | None]) -> pd.Series[Any]:
+def _moments(pieces: Sequence[Packed]) -> pd.Series[Any]:
     from datetime import datetime
 
     import pandas as pd
 
+    texts = _cells(pieces)
     try:
-        texts: list[Any] = list(cells)
         return pd.Series(pd.to_datetime(texts, format="ISO8601"))
     except ValueError:  # mixed time zones
-        return objects([None if v is None else datetime.fromisoformat(v) for v in cells])
+        return objects([None if v is None else datetime.fromisoformat(v) for v in texts])
 
 
-_TYPED: dict[str, Callable[[Sequence[Any]], Any]] = {
+_TYPED: dict[str, Callable[[Sequence[Packed]], Any]] = {
     "int": _integers,
-    "float": lambda cells: cells,
     "bool": _booleans,
     "str": _text,
     "datetime": _moments,
@@ -131,36 +160,41 @@ def objects(values: Iterable[Any]) -> pd.Series[Any]:
 
 def missing(length: int) -> pd.Series[Any]:
     """Return a column of which no value is known."""
-    return objects([None] * length)
+    import numpy as np
+    import pandas as pd
+
+    return pd.Series(np.full(length, None), dtype=object)
 
 
-def shared(numbers: Sequence[int | None], facts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def shared(pieces: Sequence[Packed], facts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the metadata that many runs share, text as categories.
 
     Parameters
     ----------
-    numbers : sequence of int
-        For each row, which combination of facts is its own.
+    pieces : sequence
+        For each row, which combination of facts is its own, packed.
     facts : mapping
         The combinations.
     """
     import numpy as np
     import pandas as pd
 
-    used = sorted({n for n in numbers if n is not None})
-    position = {n: i for i, n in enumerate(used)}
-    # the last value stands for a row without facts
-    rows = np.array([len(used) if n is None else position[n] for n in numbers], dtype=np.intp)
+    is_whole = packed_type(pieces) is int
+    numbers = (
+        _joined(pieces) if is_whole else [_NO_FACTS if n is None else n for n in _cells(pieces)]
+    )
+    used, rows = np.unique(np.asarray(numbers, dtype=np.int64), return_inverse=True)
+    found = [{} if n == _NO_FACTS else facts[n] for n in used.tolist()]
     columns: dict[str, Any] = {}
-    for name in sorted({name for n in used for name in facts[n]}):
-        values = [*(facts[n].get(name) for n in used), None]
+    for name in sorted({name for these in found for name in these}):
+        values = [these.get(name) for these in found]
         if {type(v) for v in values} <= {str, type(None)}:
             categories = list(dict.fromkeys(v for v in values if v is not None))
             codes = np.array([-1 if v is None else categories.index(v) for v in values])
             column = pd.Categorical.from_codes(codes[rows], categories=pd.Index(categories))
             columns[name] = pd.Series(column)
         else:
-            columns[name] = objects(objects(values).to_numpy()[rows]).infer_objects()
+            columns[name] = pd.Series(objects(values).infer_objects().array.take(rows))
     return columns
 
 
@@ -183,7 +217,8 @@ def frame(found: Mapping[tuple[str, str], Any], index: Sequence[int]) -> pd.Data
 
     found = dict(found)
     for name in Experiment.StandardMetadata:
-        found.setdefault((METADATA, name), missing(len(index)))
+        if (METADATA, name) not in found:
+            found[METADATA, name] = missing(len(index))
     columns: dict[str, Any] = {}
     for part in (PARAMETERS, METADATA, RESULTS):
         for name in [n for p, n in found if p == part]:
@@ -194,5 +229,8 @@ def frame(found: Mapping[tuple[str, str], Any], index: Sequence[int]) -> pd.Data
     order = dict.fromkeys(
         name for part in PARTS for p, name in sorted(found, key=lambda k: k[1]) if p == part
     )
-    table = pd.DataFrame({name: columns[name] for name in order}, index=pd.RangeIndex(len(index)))
+    # nobody else has these columns
+    table = pd.DataFrame(
+        {name: columns[name] for name in order}, index=pd.RangeIndex(len(index)), copy=False
+    )
     return table if isinstance(index, range) else table.set_axis(list(index))

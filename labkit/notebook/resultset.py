@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import epyc
@@ -344,8 +344,9 @@ class ResultSet(epyc.ResultSet):
         """Return the points at which there are outcomes, each once."""
         points: list[dict[str, Any]] = []
         seen: set[str] = set()
+        key_of = point.keys("", 0)
         for rc in self.results():
-            mark = _mark(rc[PARAMETERS])
+            mark = _mark(rc[PARAMETERS], key_of)
             if mark not in seen:
                 seen.add(mark)
                 points.append(rc[PARAMETERS])
@@ -353,14 +354,24 @@ class ResultSet(epyc.ResultSet):
 
     # ---------- what labs ask ----------
 
+    def succeeded_keys(self) -> set[str]:
+        """Return the keys of all points with a successful outcome."""
+        return {key for key, succeeded in self._keys() if succeeded}
+
+    def failed_keys(self) -> set[str]:
+        """Return the keys of all points whose outcomes have failed, and none succeeded."""
+        return {key for key, _ in self._keys()} - self.succeeded_keys()
+
     def keys_by_status(self) -> dict[str, bool]:
         """Return the keys of all points with an outcome, and whether one succeeded."""
-        status: dict[str, bool] = {}
+        succeeded = dict.fromkeys(self.succeeded_keys(), True)
+        return dict.fromkeys(self.failed_keys(), False) | succeeded
+
+    def _keys(self) -> Iterator[tuple[str, bool]]:
         for rc in self._outcomes:
             key = rc[METADATA].get(KEY)
             if key is not None:
-                status[key] = status.get(key, False) or bool(rc[METADATA].get(Experiment.STATUS))
-        return status
+                yield key, bool(rc[METADATA].get(Experiment.STATUS))
 
     def source_digests(self, experiment: str, version: int | str) -> set[str]:
         """Return the source digests with which this version of an experiment has run."""
@@ -428,10 +439,10 @@ def _equals(value: Any, wanted: Any) -> bool:
 _COLLECTIONS = (list, tuple, dict, set, frozenset)
 
 
-def _mark(parameters: Mapping[str, Any]) -> str:
+def _mark(parameters: Mapping[str, Any], key_of: Callable[[Mapping[str, Any]], str]) -> str:
     """Return text that is the same for equal points only."""
     try:
-        return point.key("", 0, parameters)
+        return key_of(parameters)
     except UnhashableParameterError:
         return repr(sorted(parameters.items()))
 

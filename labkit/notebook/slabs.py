@@ -83,7 +83,7 @@ class SlabWriter:
         return sum(array.nbytes for _, arrays in self._slabs.values() for array in arrays)
 
     def write(self, file: h5py.File) -> None:
-        """Write all datasets."""
+        """Write all datasets, and let go of their arrays."""
         for (_, described, shape), (path, arrays) in self._slabs.items():
             is_native = arrays[0].dtype.char in _NATIVE and len(shape) <= _MAX_DIMENSIONS
             stack = _stack(arrays if is_native else [_raw(a) for a in arrays])
@@ -92,6 +92,8 @@ class SlabWriter:
             if not is_native:
                 dataset.attrs["dtype"] = described
                 dataset.attrs["shape"] = json.dumps(shape)
+            # whoever still has this object keeps no arrays alive with it
+            arrays.clear()
 
 
 def component(name: str) -> str:
@@ -210,8 +212,10 @@ class Slab:
 
         raw = self._raw[index, ...] if self._sums is None else self._checked(index)
         if self._dtype is None:
+            # what comes straight from the file, nobody else has
+            is_shared = self._block is not None or isinstance(self._raw, np.ndarray)
             # h5py gives a single number in this machine's byte order
-            return np.array(raw, dtype=self._raw.dtype)
+            return np.array(raw, dtype=self._raw.dtype, copy=True if is_shared else None)
         return np.ndarray(self._shape, self._dtype, raw.tobytes()).copy()
 
     def _checked(self, index: int) -> Any:
@@ -222,5 +226,7 @@ class Slab:
             block = self._raw[number * length : (number + 1) * length]
             if _sum(block) != int(sums[number]):
                 raise ValueError("it is not what was written")
+            if length == 1:
+                return block[0, ...]
             self._block = number, block
         return self._block[1][index % length, ...]

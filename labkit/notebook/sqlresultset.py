@@ -18,11 +18,13 @@ from labkit.errors import (
     UnknownResultSetError,
 )
 from labkit.experiment import Experiment
+from labkit.garbage import uncollected
 from labkit.notebook import pending, pendingpoints, schema
 from labkit.notebook.database import Database
 from labkit.notebook.pendingpoints import Point
 from labkit.notebook.resultset import ResultSet, check_single, choices, digests, matches
-from labkit.notebook.rows import RowReader, RowWriter, columns_of
+from labkit.notebook.rowreader import RowReader
+from labkit.notebook.rows import Column, RowWriter, columns_of
 from labkit.notebook.slabs import SlabWriter
 from labkit.notebook.tagging import NoArrays
 from labkit.notebook.values import dumps, dumps_each, loads
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["SQLResultSet"]
+
+
+#: So many keys are read at a time.
+_BLOCK = 4096
 
 
 class SQLResultSet(ResultSet):
@@ -253,6 +259,11 @@ class SQLResultSet(ResultSet):
         with self._rows() as rows:
             yield from rows.outcomes(keys)
 
+    def results(self) -> list[Outcome]:
+        """Return all outcomes as results dicts; what is missing is None."""
+        with uncollected():
+            return super().results()
+
     def dataframe(self, only_successful: bool = False) -> pd.DataFrame:
         """Return all outcomes as a table: parameters, results, metadata."""
         with self._rows() as rows:
@@ -267,24 +278,32 @@ class SQLResultSet(ResultSet):
         with self._database.read() as c:
             return self._count(c)
 
-    def keys_by_status(self) -> dict[str, bool]:
-        """Return the keys of all points with an outcome, and whether one succeeded."""
+    def succeeded_keys(self) -> set[str]:
+        """Return the keys of all points with a successful outcome."""
         with self._database.read() as c:
-            known = columns_of(c, self._number)
-            key, status = known.get((METADATA, KEY)), known.get((METADATA, Experiment.STATUS))
-            if key is None or key.kind == "null":
-                return {}
-            table = schema.result_set_table(self.table)
-            k: sa.ColumnElement[Any] = sa.column(key.column)
-            s: sa.ColumnElement[Any] = sa.literal(0)
-            if status is not None and status.kind == "bool":
-                s = sa.case((sa.column(status.column, sa.Boolean), 1), else_=0)
-            elif status is not None and status.kind in ("int", "float"):
-                s = sa.column(status.column)
-            keys = sa.select(k).select_from(table).where(k.is_not(None))
-            # in two turns, since to group a million keys takes SQLite longer than to read them
-            known_ones = dict.fromkeys(c.execute(keys).scalars(), False)
-            return known_ones | dict.fromkeys(c.execute(keys.where(s != 0)).scalars(), True)
+            return self._keys_in(c, only_successful=True)
+
+    def failed_keys(self) -> set[str]:
+        """Return the keys of all points whose outcomes have failed, and none succeeded."""
+        with self._database.read() as c:
+            return self._keys_in(c) - self._keys_in(c, only_successful=True)
+
+    def _keys_in(self, c: sa.Connection, only_successful: bool = False) -> set[str]:
+        known = columns_of(c, self._number)
+        key, status = known.get((METADATA, KEY)), known.get((METADATA, Experiment.STATUS))
+        if key is None or key.kind == "null":
+            return set()
+        k: sa.ColumnElement[Any] = sa.column(key.column)
+        table = schema.result_set_table(self._about_in(c, schema.result_sets.c.table))
+        query = sa.select(k).select_from(table).where(k.is_not(None))
+        if only_successful:
+            query = query.where(_is_success(status))
+        # SQLAlchemy's own rows, one at a time, take longer than all else
+        cursor: Any = c.execute(query).cursor
+        keys: set[str] = set()
+        while rows := cursor.fetchmany(_BLOCK):
+            keys.update(itertools.chain.from_iterable(rows))
+        return keys
 
     def source_digests(self, experiment: str, version: int | str) -> set[str]:
         """Return the source digests with which this version of an experiment has run.
@@ -404,6 +423,15 @@ class SQLResultSet(ResultSet):
     def _forget(self, jobids: Sequence[str]) -> None:
         with self._database.write(self._number) as c:
             pending.resolve_jobs(c, jobids)
+
+
+def _is_success(status: Column | None) -> sa.ColumnElement[bool]:
+    if status is not None and status.kind == "bool":
+        return sa.column(status.column, sa.Boolean)
+    if status is not None and status.kind in ("int", "float"):
+        number: sa.ColumnElement[Any] = sa.column(status.column)
+        return number != 0
+    return sa.false()
 
 
 def _check_names(parameters: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import labkit
 from labkit.errors import ExperimentError
 from labkit.labs.sweep import pickled, plan
 from labkit.notebook import ResultSet
+from labkit.outcome import KEY
 
 from .experiments import Square
 
@@ -27,6 +28,19 @@ def test_a_point_that_is_named_twice_is_missing_once():
     pairs = [(Square(), {"x": 1})] * 2
     assert len(plan(pairs, "all", ResultSet())) == 2
     assert len(plan(pairs, "missing", ResultSet())) == 1
+
+
+def test_of_points_with_outcomes_those_that_never_succeeded_are_chosen_once():
+    rs = ResultSet()
+    points = [(Square(), {"x": x}) for x in range(4)]
+    tried = [[False], [True], [False, True], [False]]
+    for (key, params), statuses in zip(plan(points, "all", rs).points(), tried, strict=True):
+        for status in statuses:
+            metadata = {KEY: key, labkit.Experiment.STATUS: status}
+            rs.addSingleResult({"parameters": params, "metadata": metadata, "results": {}})
+    rs.addPendingResults("sweep", [(key, params)])
+    for only in ("missing", "failed"):
+        assert [p for _, p in plan([*points, *points], only, rs).points()] == [{"x": 0}]
 
 
 def test_a_pending_point_is_not_missing():

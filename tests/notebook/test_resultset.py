@@ -28,10 +28,25 @@ from labkit.notebook.labnotebook import SentChunk
 from labkit.outcome import KEY
 from labkit.point import job_name
 
-from .equality import same
+from .equality import same, same_in_table
 from .outcomes import outcome_of
 
 DEFAULT = LabNotebook.DEFAULT_RESULTSET
+
+
+#: Values that most points have, and others; by name.
+PAIRS = {
+    "listed": ([1], None),
+    "mixed": (1, "x"),
+    "number": (0.5, math.nan),
+    "odd text": ("a", "\0"),
+    "some": (0.5, None),
+    "text": ("a", None),
+    "when": (datetime(2026, 5, 1), None),
+    "whole": (3, None),
+    "wide": (0.5, 2**60 + 1),
+    "yes": (True, None),
+}
 
 
 class Walk(labkit.Experiment):
@@ -459,6 +474,25 @@ class TestEveryNotebook:
             nb.addPendingResult({"kind": 1}, "b")
         assert nb.pendingResults() == ["a"]
 
+    # ---------- many rows ----------
+
+    def test_it_does_not_matter_where_odd_values_are(self, nb: LabNotebook) -> None:
+        dtypes = {}
+        for tag, odd in {"apart": range(4990, 5000), "among": range(7, 5000, 499)}.items():
+            wanted = {name: [pair[i in odd] for i in range(5000)] for name, pair in PAIRS.items()}
+            points = [{name: values[i] for name, values in wanted.items()} for i in range(5000)]
+            rs = nb.addResultSet(tag)
+            rs.addResults([outcome_of(status=i not in odd, **p) for i, p in enumerate(points)])
+            assert same(points, [rc["parameters"] for rc in rs.results()])
+            table = rs.dataframe()
+            for name, values in wanted.items():
+                assert all(map(same_in_table, values, table[name])), name
+            dtypes[tag] = table.dtypes.to_dict()
+            usual = rs.dataframe(only_successful=True)
+            assert usual.index.tolist() == [i for i in range(5000) if i not in odd]
+            assert [usual[name].dtype.kind for name in ("whole", "some", "yes")] == ["i", "f", "b"]
+        assert dtypes["apart"] == dtypes["among"]
+
     # ---------- what labs do ----------
 
     def test_a_sweep_is_pending_by_its_keys(self, nb: LabNotebook) -> None:
@@ -477,7 +511,7 @@ class TestEveryNotebook:
 
     def test_keys_are_known_by_success(self, nb: LabNotebook) -> None:
         rs = nb.current()
-        assert rs.keys_by_status() == {}
+        assert (rs.keys_by_status(), rs.succeeded_keys(), rs.failed_keys()) == ({}, set(), set())
         outcomes = [outcome_of(status=status) for status in (False, True, False, True, False)]
         for outcome, name in zip(outcomes, "aabbc", strict=True):
             outcome["metadata"][KEY] = name
@@ -485,6 +519,7 @@ class TestEveryNotebook:
             [*outcomes, outcome_of(), {"parameters": {}, "metadata": {KEY: "d"}, "results": {}}]
         )
         assert rs.keys_by_status() == {"a": True, "b": True, "c": False, "d": False}
+        assert (rs.succeeded_keys(), rs.failed_keys()) == ({"a", "b"}, {"c", "d"})
         nb.addResultSet("others")
         nb.addResult({"parameters": {}, "metadata": {KEY: "d"}, "results": {}})
         assert nb.current().keys_by_status() == {"d": False}

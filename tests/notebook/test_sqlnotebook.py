@@ -167,7 +167,8 @@ def test_large_results_take_their_own_size(path: Path) -> None:
         assert writer.end() == 0
     # the array is not copied to be written, and the bytes twice at most
     assert written_mb < 180
-    assert max(read_mb, table_mb) < 300
+    # what was written is let go, and has left room for what is read
+    assert max(read_mb, table_mb) < 50
     with SQLiteLabNotebook(path).open() as notebook:
         results = notebook.results()[0]["results"]
         assert len(results["raw"]) == 50_000_000
