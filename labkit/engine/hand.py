@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.engine import spool, store
-from labkit.engine.messages import Answer, Order, Stop
+from labkit.engine.messages import Answer, Order, OutdatedHandError, Stop
 from labkit.engine.threads import limited
 
 __all__ = ["INLINE_BYTES", "ask", "module_path", "run_chunk"]
@@ -85,6 +85,9 @@ def run_chunk(order: Order, message: bytes) -> bytes:
     try:
         arguments = message, watch.folder, shared is not None, _engine_id()
         return hand.call("run", *arguments, watch=watch.look)
+    except OutdatedHandError:
+        hand.end()
+        return run_chunk(order, message)
     except _HandEndedError as e:
         stop = Stop("died", str(e), None)
     except _TimeIsOverError as e:
@@ -108,6 +111,9 @@ def ask(question: str, *arguments: Any) -> bytes:
     hand = _hand(os.getpid())
     try:
         return hand.call(question, *arguments)
+    except OutdatedHandError:
+        hand.end()
+        return ask(question, *arguments)
     except _HandEndedError as e:
         from labkit.errors import ExperimentError
 

@@ -12,12 +12,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from labkit.errors import ExperimentError
 from labkit.point import job_name
 
 if TYPE_CHECKING:
+    from labkit.bundle import Bundle
     from labkit.engine.runner import Run
 
-__all__ = ["Answer", "Chunk", "Done", "Order", "Stop", "new_name", "read_records"]
+__all__ = [
+    "Answer",
+    "Chunk",
+    "Done",
+    "Order",
+    "OutdatedHandError",
+    "Stop",
+    "new_name",
+    "read_records",
+]
 
 #: A job and its run.
 Done = tuple[str, "Run"]
@@ -26,6 +37,10 @@ Done = tuple[str, "Run"]
 def new_name() -> str:
     """Return a name for a chunk."""
     return uuid.uuid4().hex[:20]
+
+
+class OutdatedHandError(ExperimentError):
+    """A hand has loaded other code than what is asked for now: a new one does not have it."""
 
 
 class Order(NamedTuple):
@@ -57,6 +72,8 @@ class Chunk:
     """Key and parameters of each point."""
     code: str = ""
     """Digest of the experiment's code, as the lab has loaded it."""
+    bundles: tuple[Bundle, ...] = ()
+    """The local packages that it needs."""
     attempt: int = 1
     """How often the points were sent, this time included."""
     probe: str | None = None

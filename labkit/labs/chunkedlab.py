@@ -120,9 +120,12 @@ class ChunkedLab(Lab):
     # ---------- sending ----------
 
     def _attach(self, sweep: Sweep) -> list[Attachment]:
-        """Return what engines will need, and remember it until they are done."""
+        """Return what engines will need, and remember it until they are done.
+
+        They may need code, too, and say so then: those of one file system have it already.
+        """
         needed = sweep.attachments()
-        self._attachments |= {attachment.digest: attachment for attachment in needed}
+        self._attachments |= {a.digest: a for a in [*needed, *sweep.archives()]}
         return needed
 
     def _launch(self, sweep: Sweep) -> None:
@@ -154,6 +157,7 @@ class ChunkedLab(Lab):
             facts=group.facts,
             points=group.points,
             code=code_digest(group.experiment),
+            bundles=group.bundles(),
             probe=str(self._probe) if self._probe else None,
             timeout_s=sweep.timeout_s,
         )
@@ -344,14 +348,21 @@ class ChunkedLab(Lab):
         """Bring an engine what it misses, and keep the chunk until then."""
         if self._is_draining:
             return self._send_again(chunk)
-        future: Future[bytes]
-        try:
-            future = self._bring(missing, self._attachments[missing.digest])
-        except AttachmentStoreError as e:
-            future = Future()
-            future.set_exception(e)
-        self._expect(chunk.part(0, len(chunk.points), chunk.attempt), future)
+        self._expect(chunk.part(0, len(chunk.points), chunk.attempt), self._try_to_bring(missing))
+        archives = [bundle.archive.digest for bundle in chunk.bundles]
+        if missing.digest in archives:
+            # who lacks one package lacks the others, too
+            for digest in archives:
+                self._try_to_bring(MissingAttachmentError(digest, missing.store, missing.engine))
         return []
+
+    def _try_to_bring(self, missing: MissingAttachmentError) -> Future[bytes]:
+        try:
+            return self._bring(missing, self._attachments[missing.digest])
+        except AttachmentStoreError as e:
+            future: Future[bytes] = Future()
+            future.set_exception(e)
+            return future
 
     def _send_again(self, chunk: Chunk) -> Runs:
         """Send a chunk of which no point has run; in a lab that is drained, they are missing."""

@@ -136,13 +136,14 @@ class TestBadInput:
 
     def test_an_experiment_that_the_engines_cannot_import(self, lab, tmp_path, monkeypatch):
         (tmp_path / "only_here.py").write_text(
-            "import labkit\nclass Here(labkit.Experiment):\n    x = labkit.Parameter([1])\n"
+            f"import labkit, os\nif os.getpid() != {os.getpid()}:\n    import absent_there\n"
+            "class Here(labkit.Experiment):\n    x = labkit.Parameter([1])\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
         import only_here
 
         with pytest.raises(
-            ExperimentError, match=r"Here cannot be loaded on 2 of 2 engines.*only_here"
+            ExperimentError, match=r"Here cannot be loaded on 2 of 2 engines.*absent_there"
         ):
             lab.runExperiment(only_here.Here())
         assert lab.notebook().numberOfAllPendingResults() == 0
