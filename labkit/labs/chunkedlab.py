@@ -326,10 +326,9 @@ class ChunkedLab(Lab):
             if chunk.sweep in self._paces:
                 self._paces[chunk.sweep].note(answer.seconds, len(chunk.points))
             runs = list(read_records(answer.records or _spooled(chunk, answer)))
-            # a spool that a disk has lost is as good as none
-            is_cut_off = answer.stop is None and len(runs) < len(chunk.points)
-            stop = Stop("interrupted", "its spool is damaged", None) if is_cut_off else answer.stop
-            return runs if stop is None else self._after_stop(chunk, stop, runs)
+            if answer.stop is not None:
+                return self._after_stop(chunk, answer.stop, runs)
+            return self._after_damage(chunk, runs) if len(runs) < len(chunk.points) else runs
         if isinstance(e, CancelledError):
             return self._after_withdrawal(chunk)
         missing = _missing(e)
@@ -415,6 +414,15 @@ class ChunkedLab(Lab):
             return self._go_on(chunk, culprit, [*runs, _given_up(chunk, culprit, over)])
         logger.warning("a point's process %s", stop.how)
         return self._after_death(chunk, culprit, runs, stop.how)
+
+    def _after_damage(self, chunk: Chunk, runs: Runs) -> Runs:
+        """Have points run again whose outcomes a disk has lost, so many times."""
+        lost = chunk.part(len(runs), len(chunk.points), chunk.attempt + 1)
+        if chunk.attempt <= self.retries:
+            self._send_pending(lost)
+            return runs
+        reason = EngineLostError(f"outcomes lost, spool damaged, {_attempts(chunk.attempt)}")
+        return [*runs, *(_given_up(chunk, i, reason) for i in range(len(runs), len(chunk.points)))]
 
     def _after_loss(self, chunk: Chunk, e: BaseException) -> Runs:
         """Save what an engine had finished before it ended, and send the rest again.
@@ -593,7 +601,11 @@ def _spooled(chunk: Chunk, answer: Answer) -> list[bytes]:
 
 
 def _loss(attempts: int, how: str) -> EngineLostError:
-    return EngineLostError(f"engine {how}, {attempts} attempt{'s' if attempts > 1 else ''}")
+    return EngineLostError(f"engine {how}, {_attempts(attempts)}")
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt{'s' if number > 1 else ''}"
 
 
 def _given_up(chunk: Chunk, index: int, reason: Exception) -> tuple[str, Run]:

@@ -23,8 +23,9 @@ from labkit.errors import (
     ParameterError,
     SourceChangedWarning,
 )
+from labkit.labs import chunkedlab
 
-from .experiments import Kills, Sleeps, Square, Unpicklable
+from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable
 
 STATUS = labkit.Experiment.STATUS
 
@@ -109,6 +110,26 @@ def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
             lab.wait()
     assert lab.wait(timeout=30)
     assert sorted(lab.dataframe()["x"]) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("times", "reason"), [(1, None), (99, "outcomes lost, spool damaged, 3 attempts")]
+)
+def test_outcomes_that_a_disk_loses_are_made_again_so_many_times(lab, monkeypatch, times, reason):
+    def spooled(chunk, answer):
+        if chunk.attempt <= times:
+            path = chunkedlab.spool_of(chunk)
+            os.truncate(path, path.stat().st_size - 1)
+        return real(chunk, answer)
+
+    real = chunkedlab._spooled
+    monkeypatch.setattr(chunkedlab, "_spooled", spooled)
+    lab.runExperiment(Arrays())
+    assert lab.wait(timeout=30)
+    (found,) = lab.notebook().dataframe(only_successful=False).to_dict("records")
+    assert found[STATUS] == (reason is None)
+    assert found[labkit.Experiment.EXCEPTION] == reason
+    assert found["labkit.attempt"] == (2 if reason is None else 3)
 
 
 class TestBadInput:
