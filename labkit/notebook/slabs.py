@@ -199,7 +199,7 @@ class Slab:
             self._shape = tuple(json.loads(attributes["shape"]))
 
     def get(self, index: int) -> Array:
-        """Return a copy of one array.
+        """Return one array, which nobody else has.
 
         Raises
         ------
@@ -211,8 +211,15 @@ class Slab:
         raw = self._raw[index, ...] if self._sums is None else self._checked(index)
         if self._dtype is None:
             # h5py gives a single number in this machine's byte order
-            return np.array(raw, dtype=self._raw.dtype)
+            return np.array(raw, dtype=self._raw.dtype, copy=self._is_kept() or None)
         return np.ndarray(self._shape, self._dtype, raw.tobytes()).copy()
+
+    def _is_kept(self) -> bool:
+        """Test whether what is read is kept for the next array; a large one is alone."""
+        import numpy as np
+
+        is_shared = self._sums is not None and _block_length(len(self._raw)) > 1
+        return is_shared or isinstance(self._raw, np.ndarray)
 
     def _checked(self, index: int) -> Any:
         sums: Any = self._sums
@@ -222,5 +229,7 @@ class Slab:
             block = self._raw[number * length : (number + 1) * length]
             if _sum(block) != int(sums[number]):
                 raise ValueError("it is not what was written")
+            if not self._is_kept():
+                return block[0, ...]
             self._block = number, block
         return self._block[1][index % length, ...]
