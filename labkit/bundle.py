@@ -175,11 +175,11 @@ def _stdlib() -> Path:
 
 def _files(package: _Package) -> Iterator[tuple[str, Path]]:
     """Yield the files of a package, and their names in an archive."""
-    *above, _ = package.name.split(".")
+    root = package.name.replace(".", "/")
     if package.place.is_file():
-        yield "/".join([*above, package.place.name]), package.place
+        # a file may be loaded under another name than its own
+        yield f"{root}{''.join(package.place.suffixes)}", package.place
         return
-    root = "/".join(package.name.split("."))
     for folder, folders, files in os.walk(package.place):
         folders[:] = sorted(f for f in folders if _is_part(Path(folder, f)))
         inside = Path(folder).relative_to(package.place)

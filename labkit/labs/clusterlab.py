@@ -354,9 +354,12 @@ timeout, cluster_id
             raise ClusterError(
                 "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
             )
-        if checked in self._loadable or self._asked().idle() != client.ids:
+        if checked in self._loadable:
             return
-        self._supply_code(group.bundles())
+        idle = self._asked().idle()
+        self._supply_code(group.bundles(), idle)
+        if idle != client.ids:
+            return
         result = client[:].apply_async(ask, "why_not_loadable", *code, group.bundles())
         try:
             problems = [p.decode() for p in result.get(timeout=_CHECK_S) if p]
@@ -373,14 +376,13 @@ timeout, cluster_id
             )
         self._loadable.add(checked)
 
-    def _supply_code(self, bundles: tuple[Bundle, ...]) -> None:
+    def _supply_code(self, bundles: tuple[Bundle, ...], engines: list[int]) -> None:
         """Bring local packages where idle engines would not import the same by themselves."""
         import ipyparallel
 
-        if not bundles:
+        if not bundles or not engines:
             return
-        client, engines = self._connected(), self._connected().ids
-        result = client[engines].apply_async(ask, "lacking", bundles)
+        result = self._connected()[engines].apply_async(ask, "lacking", bundles)
         try:
             answers = [pickle.loads(answer) for answer in result.get(timeout=_CHECK_S)]
         except (ipyparallel.error.TimeoutError, ipyparallel.error.RemoteError):
