@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import NamedTuple
 
@@ -246,8 +247,7 @@ def _imports(package: str, path: Path, edited: int) -> frozenset[str]:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".") if node.level else []
-            above = above[: len(above) - node.level + 1] if node.level else []
-            source = ".".join([*above, *([node.module] if node.module else [])])
-            names.update(f"{source}.{alias.name}".lstrip(".") for alias in node.names)
+            with contextlib.suppress(ImportError):  # it is above everything
+                source = resolve_name("." * node.level + (node.module or ""), package)
+                names.update(f"{source}.{alias.name}" for alias in node.names)
     return frozenset(names)

@@ -83,6 +83,7 @@ def run_chunk(order: Order, message: bytes) -> bytes:
     watch = _Watch(order, shared or hand.folder)
     stop: Stop
     try:
+        hand.provide(order.bundles)
         arguments = message, watch.folder, shared is not None, _engine_id()
         return hand.call("run", *arguments, watch=watch.look)
     except OutdatedHandError:
@@ -181,10 +182,17 @@ class _Hand:
                 env=limited(os.environ),
             )
         self._connection = Connection(ours.detach())
+        self._provided = b""
         self._end = weakref.finalize(self, _end, self._process, self._connection, self.folder)
 
     def is_there(self) -> bool:
         return self._end.alive and self._process.poll() is None
+
+    def provide(self, bundles: bytes) -> None:
+        """Have it import these local packages, which experiment and parameters come from."""
+        if bundles != self._provided:
+            self.call("provide", bundles, _engine_id())
+            self._provided = bundles
 
     def call(self, what: str, *arguments: Any, watch: Callable[[], None] | None = None) -> bytes:
         """Have it do something, and return what that gives, or raise what is raised there."""

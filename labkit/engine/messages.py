@@ -16,7 +16,6 @@ from labkit.errors import ExperimentError
 from labkit.point import job_name
 
 if TYPE_CHECKING:
-    from labkit.bundle import Bundle
     from labkit.engine.runner import Run
 
 __all__ = [
@@ -52,6 +51,8 @@ class Order(NamedTuple):
     """A file of the lab's: an engine that sees it leaves the spool beside it."""
     timeout_s: float | None
     """How long a point may run."""
+    bundles: bytes = b""
+    """The local packages that the experiment needs, pickled: what else travels may need them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class Chunk:
     """Key and parameters of each point."""
     code: str = ""
     """Digest of the experiment's code, as the lab has loaded it."""
-    bundles: tuple[Bundle, ...] = ()
-    """The local packages that it needs."""
+    bundles: bytes = b""
+    """See :class:`Order`."""
     attempt: int = 1
     """How often the points were sent, this time included."""
     probe: str | None = None
@@ -84,7 +85,7 @@ class Chunk:
     @property
     def order(self) -> Order:
         """What the engine has to know."""
-        return Order(self.name, self.probe, self.timeout_s)
+        return Order(self.name, self.probe, self.timeout_s, self.bundles)
 
     @property
     def stop(self) -> int:

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pickle
 import sys
-from collections.abc import Sequence
 
 from labkit.bundle import Bundle, is_importable
 from labkit.engine.messages import OutdatedHandError
 from labkit.engine.store import Store, require
 
-__all__ = ["lacking", "provide"]
-
-#: What labkit itself needs stays as it is here.
-_AT_START = frozenset(sys.modules)
+__all__ = ["at_start", "lacking", "provide"]
 
 #: What experiments have been given: digests of archives by the names of packages.
 _provided: dict[str, str] = {}
 
 
-def provide(bundles: Sequence[Bundle], engine: int | None = None) -> None:
+@functools.cache
+def at_start() -> frozenset[str]:
+    """Return what this process had imported when it first asked: what labkit itself needs."""
+    return frozenset(sys.modules)
+
+
+def provide(pickled: bytes, engine: int | None = None) -> bytes:
     """Have this process import these packages, and these versions of them.
 
     Those that it would not find by itself, or find in another version, come from the store.
+    What labkit itself needs stays as it is here.
 
     Parameters
     ----------
-    bundles : sequence of Bundle
-        What an experiment needs.
+    pickled : bytes
+        Bundles, or nothing.
     engine : int, optional
         The number of this engine in its cluster.
+
+    Returns
+    -------
+    bytes
+        Empty.
 
     Raises
     ------
@@ -39,7 +48,7 @@ def provide(bundles: Sequence[Bundle], engine: int | None = None) -> None:
     OutdatedHandError
         When this process has imported another version before.
     """
-    fresh = _not_provided(bundles)
+    fresh = _not_provided(pickled)
     for bundle in fresh:
         if bundle.name in sys.modules or bundle.name in _provided:
             raise OutdatedHandError(f"another version of {bundle.name} was imported before")
@@ -49,17 +58,18 @@ def provide(bundles: Sequence[Bundle], engine: int | None = None) -> None:
         sys.path.insert(0, str(Store().unpacked(bundle.archive)))
     importlib.invalidate_caches()
     _provided.update((bundle.name, bundle.archive.digest) for bundle in fresh)
+    return b""
 
 
-def lacking(bundles: Sequence[Bundle]) -> bytes:
-    """Return the digests of what this process would not import by itself, pickled."""
-    away = [b.archive.digest for b in _not_provided(bundles) if not is_importable(b)]
-    return pickle.dumps(away)
+def lacking(pickled: bytes) -> bytes:
+    """Return the digests of those bundles that this process would not import by itself, pickled."""
+    return pickle.dumps([b.archive.digest for b in _not_provided(pickled) if not is_importable(b)])
 
 
-def _not_provided(bundles: Sequence[Bundle]) -> list[Bundle]:
+def _not_provided(pickled: bytes) -> list[Bundle]:
+    bundles: tuple[Bundle, ...] = pickle.loads(pickled) if pickled else ()
     return [
         bundle
         for bundle in bundles
-        if bundle.name not in _AT_START and _provided.get(bundle.name) != bundle.archive.digest
+        if bundle.name not in at_start() and _provided.get(bundle.name) != bundle.archive.digest
     ]

@@ -26,12 +26,11 @@ import cloudpickle
 import epyc
 
 from labkit import provenance
-from labkit.bundle import Bundle
 from labkit.engine import spool
 from labkit.engine.capture import Capture
 from labkit.engine.hand import INLINE_BYTES
 from labkit.engine.messages import Answer, Chunk, Done, OutdatedHandError
-from labkit.engine.provision import lacking, provide
+from labkit.engine.provision import at_start, lacking, provide
 from labkit.engine.runner import Run, Runner
 from labkit.engine.store import note_receiving, require
 from labkit.errors import ExperimentError, MissingAttachmentError, UnstorableValueError
@@ -114,7 +113,6 @@ def run(message: bytes, folder: Path, is_shared: bool, engine: int | None = None
         When this host lacks an attachment. No point has run then.
     """
     chunk: Chunk = pickle.loads(message)
-    provide(chunk.bundles, engine)
     experiment = load_experiment(chunk.experiment, chunk.code)
     require(attachments(experiment), engine)
     facts = {**chunk.facts, **provenance.of_process(engine)}
@@ -128,7 +126,7 @@ def run(message: bytes, folder: Path, is_shared: bool, engine: int | None = None
     return pickle.dumps(out.answer(time.monotonic() - started), protocol=5)
 
 
-def why_not_loadable(experiment: bytes, code: str, bundles: Sequence[Bundle] = ()) -> bytes:
+def why_not_loadable(experiment: bytes, code: str, bundles: bytes = b"") -> bytes:
     """Return why an experiment cannot be loaded here, as UTF-8; empty when it can."""
     try:
         provide(bundles)
@@ -275,6 +273,7 @@ def _reason(run: Run) -> UnstorableValueError:
 _QUESTIONS: dict[str, Callable[..., bytes]] = {
     "run": run,
     "lacking": lacking,
+    "provide": provide,
     "why_not_loadable": why_not_loadable,
 }
 
@@ -285,6 +284,7 @@ def serve() -> None:
     The arguments of the command line are the connection's descriptor, the engine's process,
     and a folder to remove in the end.
     """
+    at_start()
     descriptor, engine, folder = sys.argv[1:]
     _end_with(int(engine))
     connection = Connection(int(descriptor))

@@ -157,7 +157,7 @@ class ChunkedLab(Lab):
             facts=group.facts,
             points=group.points,
             code=code_digest(group.experiment),
-            bundles=group.bundles(),
+            bundles=group.pickled_bundles(),
             probe=str(self._probe) if self._probe else None,
             timeout_s=sweep.timeout_s,
         )
@@ -348,7 +348,8 @@ class ChunkedLab(Lab):
         if self._is_draining:
             return self._send_again(chunk)
         self._expect(chunk.part(0, len(chunk.points), chunk.attempt), self._try_to_bring(missing))
-        archives = [bundle.archive.digest for bundle in chunk.bundles]
+        bundles = pickle.loads(chunk.bundles) if chunk.bundles else ()
+        archives = [bundle.archive.digest for bundle in bundles]
         if missing.digest in archives:
             # who lacks one package lacks the others, too
             for digest in archives:

@@ -6,7 +6,6 @@ import atexit
 import hashlib
 import logging
 import os
-import pickle
 import platform
 import signal
 import weakref
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import epyc
 
 from labkit.attachment import Attachment
-from labkit.bundle import MOST_BYTES, Bundle
+from labkit.bundle import MOST_BYTES
 from labkit.engine.hand import ask, run_chunk
 from labkit.engine.messages import Chunk
 from labkit.errors import (
@@ -357,10 +356,11 @@ timeout, cluster_id
         if checked in self._loadable:
             return
         idle = self._asked().idle()
-        self._supply_code(group.bundles(), idle)
+        assert self._courier is not None
+        self._courier.supply_code(group.pickled_bundles(), idle, lambda: self._is_draining)
         if idle != client.ids:
             return
-        result = client[:].apply_async(ask, "why_not_loadable", *code, group.bundles())
+        result = client[:].apply_async(ask, "why_not_loadable", *code, group.pickled_bundles())
         try:
             problems = [p.decode() for p in result.get(timeout=_CHECK_S) if p]
         except ipyparallel.error.TimeoutError:
@@ -375,24 +375,6 @@ timeout, cluster_id
                 f"{MOST_BYTES / 2**20:.0f} MB"
             )
         self._loadable.add(checked)
-
-    def _supply_code(self, bundles: tuple[Bundle, ...], engines: list[int]) -> None:
-        """Bring local packages where idle engines would not import the same by themselves."""
-        import ipyparallel
-
-        if not bundles or not engines:
-            return
-        result = self._connected()[engines].apply_async(ask, "lacking", bundles)
-        try:
-            answers = [pickle.loads(answer) for answer in result.get(timeout=_CHECK_S)]
-        except (ipyparallel.error.TimeoutError, ipyparallel.error.RemoteError):
-            return  # they will say it when they need it
-        lacking = {digest for answer in answers for digest in answer}
-        receivers = [n for n, answer in zip(engines, answers, strict=True) if answer]
-        archives = [b.archive for b in bundles if b.archive.digest in lacking]
-        if archives:
-            assert self._courier is not None
-            self._courier.supply(archives, receivers, lambda: self._is_draining)
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         result: Future[bytes] = (

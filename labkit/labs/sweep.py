@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -54,8 +55,13 @@ class Group:
     def bundles(self) -> tuple[Bundle, ...]:
         """Return the local packages that the experiment needs, as they are now."""
         if self._bundles is None:
-            self._bundles = bundles_of(self.message())
+            # parameters may be of a user's class, such as an enumeration
+            self._bundles = bundles_of(self.message() + pickle.dumps(self.points[:1]))
         return self._bundles
+
+    def pickled_bundles(self) -> bytes:
+        """Return them as they travel: by name and digest."""
+        return pickle.dumps(self.bundles()) if self.bundles() else b""
 
 
 @dataclass(slots=True)

@@ -35,7 +35,8 @@ def bundle(name, text):
 
 
 def outcome_with(*bundles):
-    chunk = Chunk("c", "sweep", 0, cloudpickle.dumps(Uses()), {}, [("k", {})], bundles=bundles)
+    points, code = [("k", {})], pickle.dumps(bundles)
+    chunk = Chunk("c", "sweep", 0, cloudpickle.dumps(Uses()), {}, points, bundles=code)
     answer = pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
     ((_, run),) = read_records(answer.records)
     return run.outcome["results"]["teeth"], run.outcome["metadata"]["labkit.pid"]
@@ -64,6 +65,6 @@ def test_another_version_is_for_another_hand(store):
 
 def test_what_is_not_there_is_said():
     gears = bundle("gears", "TEETH = 8")
-    assert pickle.loads(ask("lacking", (gears,))) == [gears.archive.digest]
+    assert pickle.loads(ask("lacking", pickle.dumps((gears,)))) == [gears.archive.digest]
     with pytest.raises(MissingAttachmentError, match=gears.archive.digest):
         outcome_with(gears)

@@ -41,7 +41,15 @@ PACKAGE = {
     "walks/data/steps.txt": "10",
     "units/metres.py": "PER_STEP = 1",
     "scaling.py": "BY = 1",
+    "sides.py": """
+        from enum import StrEnum
+
+        class Side(StrEnum):
+            LEFT = "left"
+    """,
 }
+
+PACKAGES = ("walks", "scaling", "units", "sides")
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def place(tmp_path, monkeypatch):
 
 
 def forget():
-    for name in [n for n in sys.modules if n.partition(".")[0] in ("walks", "scaling", "units")]:
+    for name in [n for n in sys.modules if n.partition(".")[0] in PACKAGES]:
         del sys.modules[name]
 
 
@@ -120,6 +128,14 @@ def test_a_package_travels_once_to_each_host(lab, cluster, place, sent):
     assert sent == []
 
 
+def test_parameters_may_be_of_such_a_class(lab, place):
+    experiment = walk()
+    lab["x"] = [1]
+    lab["side"] = list(importlib.import_module("sides").Side)
+    lab.runExperiment(experiment)
+    assert list(outcomes(lab)["y"]) == [10]
+
+
 @pytest.mark.parametrize(
     ("file", "text", "factor"),
     [("scaling.py", "BY = 3", 30), ("walks/data/steps.txt", "11", 11)],
@@ -150,14 +166,20 @@ def test_a_host_that_comes_later_gets_it(lab, cluster, place, sent, tmp_path):
     host = Host(cluster, tmp_path / "another")
     experiment = walk()
     experiment.seconds = 0.2
-    lab["x"] = range(90)
+    lab["x"] = range(1000)
     lab.runExperiment(experiment)
     sent.clear()
     host.start_engine()
+
+    def is_at_work():
+        return any(Path(f).is_relative_to(host.store.folder) for f in lab.dataframe()["file"])
+
     try:
+        until(lambda: lab.updateResults() and is_at_work(), 60)
+        lab.drain()
         found = outcomes(lab)
-        assert list(found["y"]) == list(range(0, 900, 10))
-        assert any(Path(file).is_relative_to(host.store.folder) for file in found["file"])
+        assert list(found["y"]) == [10 * x for x in found["x"]]
+        assert found["x"].is_unique
         assert [function for _, function in sent].count("receive") == 3
     finally:
         host.stop()
