@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.engine import spool, store
-from labkit.engine.messages import Answer, Order, Stop
+from labkit.engine.messages import Answer, Order, OutdatedHandError, Stop
 from labkit.engine.threads import limited
 
 __all__ = ["INLINE_BYTES", "ask", "module_path", "run_chunk"]
@@ -83,8 +83,12 @@ def run_chunk(order: Order, message: bytes) -> bytes:
     watch = _Watch(order, shared or hand.folder)
     stop: Stop
     try:
+        hand.provide(order.bundles)
         arguments = message, watch.folder, shared is not None, _engine_id()
         return hand.call("run", *arguments, watch=watch.look)
+    except OutdatedHandError:
+        hand.end()
+        return run_chunk(order, message)
     except _HandEndedError as e:
         stop = Stop("died", str(e), None)
     except _TimeIsOverError as e:
@@ -108,6 +112,9 @@ def ask(question: str, *arguments: Any) -> bytes:
     hand = _hand(os.getpid())
     try:
         return hand.call(question, *arguments)
+    except OutdatedHandError:
+        hand.end()
+        return ask(question, *arguments)
     except _HandEndedError as e:
         from labkit.errors import ExperimentError
 
@@ -175,10 +182,17 @@ class _Hand:
                 env=limited(os.environ),
             )
         self._connection = Connection(ours.detach())
+        self._provided = b""
         self._end = weakref.finalize(self, _end, self._process, self._connection, self.folder)
 
     def is_there(self) -> bool:
         return self._end.alive and self._process.poll() is None
+
+    def provide(self, bundles: bytes) -> None:
+        """Have it import these local packages, which experiment and parameters come from."""
+        if bundles != self._provided:
+            self.call("provide", bundles, _engine_id())
+            self._provided = bundles
 
     def call(self, what: str, *arguments: Any, watch: Callable[[], None] | None = None) -> bytes:
         """Have it do something, and return what that gives, or raise what is raised there."""

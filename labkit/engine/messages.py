@@ -12,17 +12,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from labkit.errors import ExperimentError
 from labkit.point import job_name
 
 if TYPE_CHECKING:
     from labkit.batch import Batch
 
-__all__ = ["Answer", "Chunk", "Order", "Stop", "batches_in", "new_name"]
+__all__ = ["Answer", "Chunk", "Order", "OutdatedHandError", "Stop", "batches_in", "new_name"]
 
 
 def new_name() -> str:
     """Return a name for a chunk."""
     return uuid.uuid4().hex[:20]
+
+
+class OutdatedHandError(ExperimentError):
+    """A hand has loaded other code than what is asked for now: a new one does not have it."""
 
 
 class Order(NamedTuple):
@@ -34,6 +39,8 @@ class Order(NamedTuple):
     """A file of the lab's: an engine that sees it leaves the spool beside it."""
     timeout_s: float | None
     """How long a point may run."""
+    bundles: bytes = b""
+    """The local packages that the experiment needs, pickled: what else travels may need them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ class Chunk:
     """Key and parameters of each point."""
     code: str = ""
     """Digest of the experiment's code, as the lab has loaded it."""
+    bundles: bytes = b""
+    """See :class:`Order`."""
     attempt: int = 1
     """How often the points were sent, this time included."""
     probe: str | None = None
@@ -64,7 +73,7 @@ class Chunk:
     @property
     def order(self) -> Order:
         """What the engine has to know."""
-        return Order(self.name, self.probe, self.timeout_s)
+        return Order(self.name, self.probe, self.timeout_s, self.bundles)
 
     @property
     def stop(self) -> int:

@@ -13,6 +13,7 @@ import platform
 import shutil
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,10 +50,16 @@ WAIT_S = 5.0
 #: How long when it receives the attachment itself: the rest comes only in between.
 _WAIT_OF_RECEIVER_S = 0.2
 
+#: How long when it has told the lab before, which may want to send it between two chunks.
+_WAIT_AGAIN_S = 1.0
+
 _LOOK_S = 0.05
 
 #: What this process is receiving, by digest.
 _receiving: set[str] = set()
+
+#: What it has missed, and told.
+_told: set[str] = set()
 
 
 class Store:
@@ -176,6 +183,36 @@ class Store:
                 )
             path.replace(self.folder / attachment.filename)
 
+    def unpacked(self, archive: Attachment) -> Path:
+        """Return the folder into which an archive that is here was unpacked, once for all.
+
+        Parameters
+        ----------
+        archive : Attachment
+            The bytes of a zip file.
+
+        Raises
+        ------
+        AttachmentStoreError
+            When the folder cannot be written, or is full.
+        """
+        folder = self.folder / f"{archive.digest}.code"
+        with self._writing():
+            if not folder.exists():
+                self._make_room(archive.nbytes)
+                candidate = self._unfinished(archive, uuid.uuid4().hex)
+                with zipfile.ZipFile(io.BytesIO(archive.array.tobytes())) as packed:
+                    packed.extractall(candidate)
+                try:
+                    candidate.rename(folder)
+                except OSError:
+                    _remove(candidate)
+                    if not folder.exists():  # no other process was first
+                        raise
+        with contextlib.suppress(OSError):  # there are stores that one can only read
+            os.utime(folder)
+        return folder
+
     def _unfinished(self, attachment: Attachment, name: str) -> Path:
         return self.folder / f"{attachment.digest}.{name}.part"
 
@@ -192,11 +229,11 @@ class Store:
     def evict(self) -> None:
         """Remove what has not been used for :data:`KEPT_S`, and what was never finished."""
         now = time.time()
-        for pattern, kept in (("*.npy", KEPT_S), ("*.part", _UNFINISHED_S)):
+        for pattern, kept in (("*.npy", KEPT_S), ("*.code", KEPT_S), ("*.part", _UNFINISHED_S)):
             for path in self.folder.glob(pattern):
                 with contextlib.suppress(OSError):
                     if path.stat().st_mtime < now - kept:
-                        path.unlink()
+                        _remove(path)
 
     @contextlib.contextmanager
     def _writing(self, path: Path | None = None) -> Iterator[Any]:
@@ -213,6 +250,13 @@ class Store:
                 f"attachments cannot be kept in {self.folder} ({e.strerror or e}): "
                 f"set {CACHE} to a folder that can be written"
             ) from e
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _header(attachment: Attachment) -> bytes:
@@ -312,11 +356,17 @@ def require(attachments: Sequence[Attachment], engine: int | None = None) -> Non
     """
     started = time.monotonic()
     for attachment in attachments:
-        limit = _WAIT_OF_RECEIVER_S if attachment.digest in _receiving else WAIT_S
         while not attachment.is_here():
-            if time.monotonic() - started > limit:
+            if time.monotonic() - started > _patience_s(attachment.digest):
+                _told.add(attachment.digest)
                 raise MissingAttachmentError(attachment.digest, _id_if_any(), engine)
             time.sleep(_LOOK_S)
+
+
+def _patience_s(digest: str) -> float:
+    if digest in _receiving:
+        return _WAIT_OF_RECEIVER_S
+    return _WAIT_AGAIN_S if digest in _told else WAIT_S
 
 
 def _id_if_any() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import importlib
 import os
 import pickle
 import platform
@@ -28,15 +27,16 @@ import epyc
 
 from labkit import provenance
 from labkit.engine.capture import Capture
-from labkit.engine.messages import Chunk
+from labkit.engine.messages import Chunk, OutdatedHandError
 from labkit.engine.outbox import Outbox, survives
+from labkit.engine.provision import at_start, lacking, provide
 from labkit.engine.runner import Runner
 from labkit.engine.store import note_receiving, require
 from labkit.errors import ExperimentError, MissingAttachmentError
 from labkit.experiment import attachments
 from labkit.garbage import overlooked, uncollected
 from labkit.outcome import ATTEMPT
-from labkit.source import code_digest, users_classes
+from labkit.source import code_digest
 
 __all__ = ["load_experiment", "run", "serve", "why_not_loadable"]
 
@@ -53,23 +53,21 @@ def load_experiment(pickled: bytes, code: str = "") -> epyc.Experiment:
     pickled : bytes
         As cloudpickle writes it.
     code : str
-        The digest of the code that the lab has loaded. A module that this process has
-        imported before it was edited is loaded again.
+        The digest of the code that the lab has loaded.
 
     Raises
     ------
+    OutdatedHandError
+        When the code here is another, which this process may have imported before it was edited.
     ExperimentError
-        When the code here is another, whatever one does.
+        When it is another in a new process, too.
     """
     experiment: epyc.Experiment = cloudpickle.loads(pickled)
     if _is_same_code(experiment, code):
         return experiment
-    for module in dict.fromkeys(cls.__module__ for cls in reversed(users_classes(experiment))):
-        importlib.reload(sys.modules[module])
-    experiment = cloudpickle.loads(pickled)
-    if _is_same_code(experiment, code):
-        return experiment
-    raise ExperimentError(
+    # the one that counts now
+    is_first = load_experiment.cache_info().misses == 1
+    raise (ExperimentError if is_first else OutdatedHandError)(
         f"the code of {type(experiment).__qualname__} here is not that of the lab, which has "
         "imported an earlier or a later version of its file: restart the lab's Python, and give "
         "engines on other machines the same file"
@@ -123,18 +121,26 @@ def run(message: bytes, folder: Path, is_shared: bool, engine: int | None = None
     return pickle.dumps(outbox.answer(time.monotonic() - started), protocol=5)
 
 
-def why_not_loadable(experiment: bytes, code: str) -> bytes:
+def why_not_loadable(experiment: bytes, code: str, bundles: bytes = b"") -> bytes:
     """Return why an experiment cannot be loaded here, as UTF-8; empty when it can."""
     try:
+        provide(bundles)
         load_experiment(experiment, code)
     except MissingAttachmentError:
         return b""  # it will be there before a point runs
+    except OutdatedHandError:
+        raise
     except Exception as e:
         return f"on {platform.node()}: {type(e).__name__}: {e}".encode()
     return b""
 
 
-_QUESTIONS: dict[str, Callable[..., bytes]] = {"run": run, "why_not_loadable": why_not_loadable}
+_QUESTIONS: dict[str, Callable[..., bytes]] = {
+    "run": run,
+    "lacking": lacking,
+    "provide": provide,
+    "why_not_loadable": why_not_loadable,
+}
 
 
 def serve() -> None:
@@ -143,6 +149,7 @@ def serve() -> None:
     The arguments of the command line are the connection's descriptor, the engine's process,
     and a folder to remove in the end.
     """
+    at_start()
     descriptor, engine, folder = sys.argv[1:]
     _end_with(int(engine))
     connection = Connection(int(descriptor))

@@ -305,7 +305,7 @@ class ClusterStartError(ClusterError, TimeoutError):
 
 
 class EngineLostError(ClusterError):
-    """An engine died while it ran a point."""
+    """An engine died while it ran a point, or what it had finished was lost."""
 
 
 class PointTimeoutError(LabkitError, TimeoutError):

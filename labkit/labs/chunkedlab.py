@@ -120,9 +120,12 @@ class ChunkedLab(Lab):
     # ---------- sending ----------
 
     def _attach(self, sweep: Sweep) -> list[Attachment]:
-        """Return what engines will need, and remember it until they are done."""
+        """Return what engines will need, and remember it until they are done.
+
+        They may need code, too, and say so then: those of one file system have it already.
+        """
         needed = sweep.attachments()
-        self._attachments |= {attachment.digest: attachment for attachment in needed}
+        self._attachments |= {a.digest: a for a in [*needed, *sweep.archives()]}
         return needed
 
     def _launch(self, sweep: Sweep) -> None:
@@ -154,6 +157,7 @@ class ChunkedLab(Lab):
             facts=group.facts,
             points=group.points,
             code=code_digest(group.experiment),
+            bundles=group.pickled_bundles(),
             probe=str(self._probe) if self._probe else None,
             timeout_s=sweep.timeout_s,
         )
@@ -322,10 +326,9 @@ class ChunkedLab(Lab):
             if chunk.sweep in self._paces:
                 self._paces[chunk.sweep].note(answer.seconds, len(chunk.points))
             runs = list(batches_in(answer.records or _spooled(chunk, answer)))
-            # a spool that a disk has lost is as good as none
-            is_cut_off = answer.stop is None and _count(runs) < len(chunk.points)
-            stop = Stop("interrupted", "its spool is damaged", None) if is_cut_off else answer.stop
-            return runs if stop is None else self._after_stop(chunk, stop, runs)
+            if answer.stop is not None:
+                return self._after_stop(chunk, answer.stop, runs)
+            return self._after_damage(chunk, runs) if _count(runs) < len(chunk.points) else runs
         if isinstance(e, CancelledError):
             return self._after_withdrawal(chunk)
         missing = _missing(e)
@@ -344,14 +347,22 @@ class ChunkedLab(Lab):
         """Bring an engine what it misses, and keep the chunk until then."""
         if self._is_draining:
             return self._send_again(chunk)
-        future: Future[bytes]
-        try:
-            future = self._bring(missing, self._attachments[missing.digest])
-        except AttachmentStoreError as e:
-            future = Future()
-            future.set_exception(e)
-        self._expect(chunk.part(0, len(chunk.points), chunk.attempt), future)
+        self._expect(chunk.part(0, len(chunk.points), chunk.attempt), self._try_to_bring(missing))
+        bundles = pickle.loads(chunk.bundles) if chunk.bundles else ()
+        archives = [bundle.archive.digest for bundle in bundles]
+        if missing.digest in archives:
+            # who lacks one package lacks the others, too
+            for digest in archives:
+                self._try_to_bring(MissingAttachmentError(digest, missing.store, missing.engine))
         return []
+
+    def _try_to_bring(self, missing: MissingAttachmentError) -> Future[bytes]:
+        try:
+            return self._bring(missing, self._attachments[missing.digest])
+        except AttachmentStoreError as e:
+            future: Future[bytes] = Future()
+            future.set_exception(e)
+            return future
 
     def _send_again(self, chunk: Chunk) -> Runs:
         """Send a chunk of which no point has run; in a lab that is drained, they are missing."""
@@ -406,6 +417,15 @@ class ChunkedLab(Lab):
             return [*runs, _given_up(chunk, culprit, over)]
         logger.warning("a point's process %s", stop.how)
         return self._after_death(chunk, culprit, runs, stop.how)
+
+    def _after_damage(self, chunk: Chunk, runs: Runs) -> Runs:
+        """Have points run again whose outcomes a disk has lost, so many times."""
+        lost = chunk.part(len(runs), len(chunk.points), chunk.attempt + 1)
+        if chunk.attempt <= self.retries:
+            self._send_pending(lost)
+            return runs
+        reason = EngineLostError(f"outcomes lost, spool damaged, {_attempts(chunk.attempt)}")
+        return [*runs, *(_given_up(chunk, i, reason) for i in range(len(runs), len(chunk.points)))]
 
     def _after_loss(self, chunk: Chunk, e: BaseException) -> Runs:
         """Save what an engine had finished before it ended, and send the rest again.
@@ -584,7 +604,11 @@ def _spooled(chunk: Chunk, answer: Answer) -> list[bytes]:
 
 
 def _loss(attempts: int, how: str) -> EngineLostError:
-    return EngineLostError(f"engine {how}, {attempts} attempt{'s' if attempts > 1 else ''}")
+    return EngineLostError(f"engine {how}, {_attempts(attempts)}")
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt{'s' if number > 1 else ''}"
 
 
 def _given_up(chunk: Chunk, index: int, reason: Exception) -> Batch:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import epyc
 
 from labkit.attachment import Attachment
+from labkit.bundle import MOST_BYTES
 from labkit.engine.hand import ask, run_chunk
 from labkit.engine.messages import Chunk
 from labkit.errors import (
@@ -127,7 +128,7 @@ timeout, cluster_id
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
         self._cluster = ""
         self._leftovers: Leftovers | None = None
-        self._loadable: set[tuple[bytes, str]] = set()
+        self._loadable: set[tuple[tuple[bytes, str], tuple[str, ...]]] = set()
         self._noted: set[str] = set()
         self._known_at_hub: list[Any] = []
         self._arguments = {
@@ -345,15 +346,21 @@ timeout, cluster_id
         import ipyparallel
 
         e = group.experiment
-        experiment = group.message(), code_digest(e)
+        code = group.message(), code_digest(e)
+        checked = code, tuple(bundle.archive.digest for bundle in group.bundles())
         client = self._connected()
         if not client.ids:
             raise ClusterError(
                 "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
             )
-        if experiment in self._loadable or self._asked().idle() != client.ids:
+        if checked in self._loadable:
             return
-        result = client[:].apply_async(ask, "why_not_loadable", *experiment)
+        idle = self._asked().idle()
+        assert self._courier is not None
+        self._courier.supply_code(group.pickled_bundles(), idle, lambda: self._is_draining)
+        if idle != client.ids:
+            return
+        result = client[:].apply_async(ask, "why_not_loadable", *code, group.pickled_bundles())
         try:
             problems = [p.decode() for p in result.get(timeout=_CHECK_S) if p]
         except ipyparallel.error.TimeoutError:
@@ -363,10 +370,11 @@ timeout, cluster_id
         if problems:
             raise ExperimentError(
                 f"{type(e).__qualname__} cannot be loaded on {len(problems)} of "
-                f"{len(client.ids)} engines: {problems[0]}. Install what is missing there, "
-                "or define the experiment in the notebook itself"
+                f"{len(client.ids)} engines: {problems[0]}. Install what is missing there: "
+                "packages beside the notebook travel by themselves, up to "
+                f"{MOST_BYTES / 2**20:.0f} MB"
             )
-        self._loadable.add(experiment)
+        self._loadable.add(checked)
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         result: Future[bytes] = (

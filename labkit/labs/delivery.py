@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 import uuid
 from collections import Counter
@@ -11,12 +12,14 @@ from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any
 
 from labkit.attachment import Attachment, parts
+from labkit.engine.hand import ask
 from labkit.engine.store import Stock, Store, complete, lacks, receive, stock
 from labkit.errors import AttachmentStoreError
 
 if TYPE_CHECKING:
     import ipyparallel
 
+    from labkit.bundle import Bundle
     from labkit.labs.hub import Hub
 
 __all__ = ["ARRIVED", "Courier", "arrived"]
@@ -117,6 +120,38 @@ class Courier:
         for future in futures:
             if future.done():
                 future.result()
+
+    def supply_code(
+        self, pickled: bytes, engines: Sequence[int], is_stopped: Callable[[], bool]
+    ) -> None:
+        """Bring local packages where engines would not import the very same by themselves.
+
+        Parameters
+        ----------
+        pickled : bytes
+            Bundles, or nothing.
+        engines : sequence of int
+            Engines that are idle.
+        is_stopped : callable
+            Tells to give up waiting.
+
+        Raises
+        ------
+        AttachmentStoreError
+            When a store cannot be written.
+        """
+        if not pickled or not engines:
+            return
+        asked = {n: self._client[n].apply_async(ask, "lacking", pickled) for n in engines}
+        wait_for(asked.values(), timeout=_SURVEY_S)
+        answered = {n: r for n, r in asked.items() if r.done() and r.exception() is None}
+        self._answered += answered.values()
+        said = {n: pickle.loads(result.result()) for n, result in answered.items()}
+        lacking = {digest for digests in said.values() for digest in digests}
+        bundles: Sequence[Bundle] = pickle.loads(pickled)
+        archives = [b.archive for b in bundles if b.archive.digest in lacking]
+        if archives:
+            self.supply(archives, [n for n, digests in said.items() if digests], is_stopped)
 
     def _survey(
         self, attachments: Sequence[Attachment], engines: Sequence[int]

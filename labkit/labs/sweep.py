@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import epyc
 
 from labkit import point, provenance
 from labkit.attachment import Attachment
+from labkit.bundle import Bundle, bundles_of
 from labkit.errors import ExperimentError, with_article
 from labkit.experiment import attachments, identity
 from labkit.notebook.resultset import ResultSet
@@ -36,6 +38,7 @@ class Group:
     points: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Key and parameters of each."""
     _message: bytes | None = None
+    _bundles: tuple[Bundle, ...] | None = None
 
     def message(self) -> bytes:
         """Return the experiment as it travels, pickled once.
@@ -48,6 +51,17 @@ class Group:
         if self._message is None:
             self._message = pickled(self.experiment)
         return self._message
+
+    def bundles(self) -> tuple[Bundle, ...]:
+        """Return the local packages that the experiment needs, as they are now."""
+        if self._bundles is None:
+            # parameters may be of a user's class, such as an enumeration
+            self._bundles = bundles_of(self.message() + pickle.dumps(self.points[:1]))
+        return self._bundles
+
+    def pickled_bundles(self) -> bytes:
+        """Return them as they travel: by name and digest."""
+        return pickle.dumps(self.bundles()) if self.bundles() else b""
 
 
 @dataclass(slots=True)
@@ -73,6 +87,11 @@ class Sweep:
     def attachments(self) -> list[Attachment]:
         """Return what hosts need to run the experiments."""
         found = (a for group in self.groups for a in attachments(group.experiment))
+        return list({a.digest: a for a in found}.values())
+
+    def archives(self) -> list[Attachment]:
+        """Return the local packages that hosts may lack."""
+        found = (bundle.archive for group in self.groups for bundle in group.bundles())
         return list({a.digest: a for a in found}.values())
 
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:

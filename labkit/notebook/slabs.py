@@ -201,7 +201,7 @@ class Slab:
             self._shape = tuple(json.loads(attributes["shape"]))
 
     def get(self, index: int) -> Array:
-        """Return a copy of one array.
+        """Return one array, which nobody else has.
 
         Raises
         ------

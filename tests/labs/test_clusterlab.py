@@ -23,8 +23,9 @@ from labkit.errors import (
     ParameterError,
     SourceChangedWarning,
 )
+from labkit.labs import chunkedlab
 
-from .experiments import Kills, Sleeps, Square, Unpicklable
+from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable
 
 STATUS = labkit.Experiment.STATUS
 
@@ -111,6 +112,26 @@ def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
     assert sorted(lab.dataframe()["x"]) == list(range(6))
 
 
+@pytest.mark.parametrize(
+    ("times", "reason"), [(1, None), (99, "outcomes lost, spool damaged, 3 attempts")]
+)
+def test_outcomes_that_a_disk_loses_are_made_again_so_many_times(lab, monkeypatch, times, reason):
+    def spooled(chunk, answer):
+        if chunk.attempt <= times:
+            path = chunkedlab.spool_of(chunk)
+            os.truncate(path, path.stat().st_size - 1)
+        return real(chunk, answer)
+
+    real = chunkedlab._spooled
+    monkeypatch.setattr(chunkedlab, "_spooled", spooled)
+    lab.runExperiment(Arrays())
+    assert lab.wait(timeout=30)
+    (found,) = lab.notebook().dataframe(only_successful=False).to_dict("records")
+    assert found[STATUS] == (reason is None)
+    assert found[labkit.Experiment.EXCEPTION] == reason
+    assert found["labkit.attempt"] == (2 if reason is None else 3)
+
+
 class TestBadInput:
     """Errors come before any work starts."""
 
@@ -136,13 +157,14 @@ class TestBadInput:
 
     def test_an_experiment_that_the_engines_cannot_import(self, lab, tmp_path, monkeypatch):
         (tmp_path / "only_here.py").write_text(
-            "import labkit\nclass Here(labkit.Experiment):\n    x = labkit.Parameter([1])\n"
+            f"import labkit, os\nif os.getpid() != {os.getpid()}:\n    import absent_there\n"
+            "class Here(labkit.Experiment):\n    x = labkit.Parameter([1])\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
         import only_here
 
         with pytest.raises(
-            ExperimentError, match=r"Here cannot be loaded on 2 of 2 engines.*only_here"
+            ExperimentError, match=r"Here cannot be loaded on 2 of 2 engines.*absent_there"
         ):
             lab.runExperiment(only_here.Here())
         assert lab.notebook().numberOfAllPendingResults() == 0

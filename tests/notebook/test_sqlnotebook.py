@@ -165,7 +165,7 @@ def test_large_results_take_their_own_size(path: Path) -> None:
     with process("large", path) as writer:
         written_mb, read_mb, table_mb = (int(writer.line()) for _ in range(3))
         assert writer.end() == 0
-    # the array is not copied to be written, and the bytes twice at most
+    # the array is not copied to be written or read, and the bytes twice at most
     assert written_mb < 180
     # what was written is let go, and has left room for what is read
     assert max(read_mb, table_mb) < 50

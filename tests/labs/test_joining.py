@@ -1,0 +1,64 @@
+"""Engines that join a cluster while a sweep runs on it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import labkit
+from labkit.attachment import Attachment
+from labkit.cluster.local import LocalCluster
+
+from .experiments import Sleeps
+from .test_attachments import Host, numbers
+
+
+class SleepsWith(Sleeps):
+    """Needs an attachment."""
+
+    def __init__(self, array, seconds):
+        super().__init__(seconds)
+        self.series = Attachment(array)
+
+    def do(self, params):
+        return {**super().do(params), "mean": self.series.array.mean()}
+
+
+@pytest.fixture(params=["own", "foreign"])
+def lab(request, notebook, tmp_path, monkeypatch):
+    """A lab with one engine, and as `lab.host` a way to start more."""
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
+    cluster = LocalCluster(1) if request.param == "foreign" else None
+    if cluster is None:
+        made = labkit.ClusterLab(notebook, n=1)
+    else:
+        cluster.connect().close()
+        made = labkit.ClusterLab(notebook, url_file=cluster.connection_file)
+    made.host = Host(cluster or made._own, Path(os.environ["LABKIT_CACHE"]))
+    with made:
+        yield made
+    made.host.stop()
+    if cluster is not None:
+        cluster.stop()
+
+
+def test_they_get_work(lab, sizes_sent):
+    e = SleepsWith(numbers(), 0.05)
+    lab["x"] = range(300)
+    lab.runExperiment(e)
+    for _ in range(3):
+        lab.host.start_engine()
+    assert lab.wait(timeout=60)
+    found = lab.dataframe()
+    assert sorted(found["x"]) == list(range(300)), "each point is recorded exactly once"
+    assert set(found["mean"]) == {e.series.array.mean()}
+    worked = found.groupby("labkit.engine").size()
+    assert len(worked) == 4
+    assert worked.min() > 20, "chunks that were cut for one engine are small enough for four"
+    assert lab.numberOfEngines() == 4
+    sent = sizes_sent(lab)
+    lab["x"] = range(300, 340)
+    lab.runExperiment(e)
+    assert sent[:4] == [1, 1, 1, 1], "the next cut is for four"
+    assert lab.wait(timeout=60)
+    assert set(lab.dataframe()["labkit.attempt"]) == {1}
