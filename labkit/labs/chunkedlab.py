@@ -420,12 +420,13 @@ class ChunkedLab(Lab):
 
     def _after_damage(self, chunk: Chunk, runs: Runs) -> Runs:
         """Have points run again whose outcomes a disk has lost, so many times."""
-        lost = chunk.part(len(runs), len(chunk.points), chunk.attempt + 1)
+        finished = _count(runs)
         if chunk.attempt <= self.retries:
-            self._send_pending(lost)
+            self._send_pending(chunk.part(finished, len(chunk.points), chunk.attempt + 1))
             return runs
         reason = EngineLostError(f"outcomes lost, spool damaged, {_attempts(chunk.attempt)}")
-        return [*runs, *(_given_up(chunk, i, reason) for i in range(len(runs), len(chunk.points)))]
+        lost = range(finished, len(chunk.points))
+        return [*runs, *(_given_up(chunk, i, reason) for i in lost)]
 
     def _after_loss(self, chunk: Chunk, e: BaseException) -> Runs:
         """Save what an engine had finished before it ended, and send the rest again.
