@@ -13,9 +13,11 @@ from labkit.attachment import Attachment
 from labkit.bundle import Bundle
 from labkit.engine import hand
 from labkit.engine.hand import ask, run_chunk
-from labkit.engine.messages import Chunk, read_records
+from labkit.engine.messages import Chunk
 from labkit.engine.store import Store
 from labkit.errors import MissingAttachmentError
+
+from .answers import runs_in
 
 
 class Uses(labkit.Experiment):
@@ -38,8 +40,8 @@ def outcome_with(*bundles):
     points, code = [("k", {})], pickle.dumps(bundles)
     chunk = Chunk("c", "sweep", 0, cloudpickle.dumps(Uses()), {}, points, bundles=code)
     answer = pickle.loads(run_chunk(chunk.order, pickle.dumps(chunk)))
-    ((_, run),) = read_records(answer.records)
-    return run.outcome["results"]["teeth"], run.outcome["metadata"]["labkit.pid"]
+    ((_, run),) = runs_in(answer.records)
+    return run["results"]["teeth"], run["metadata"]["labkit.pid"]
 
 
 @pytest.fixture(autouse=True)
