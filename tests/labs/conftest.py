@@ -4,6 +4,7 @@ import pytest
 
 import labkit
 from labkit.cluster.local import LocalCluster
+from labkit.labs.delivery import _Delivery
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +52,17 @@ def sizes_sent(monkeypatch):
         return sent
 
     return watch
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What engines were asked to do to get attachments and code: engine and function."""
+    asked = []
+
+    def send(self, function, arguments):
+        asked.append((self.engine, function.__name__))
+        return real(self, function, arguments)
+
+    real = _Delivery._send
+    monkeypatch.setattr(_Delivery, "_send", send)
+    return asked

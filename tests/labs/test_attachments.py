@@ -116,20 +116,6 @@ def lab(cluster, host, notebook, tmp_path, monkeypatch):
         until(lambda: made.numberOfEngines() == 2)
 
 
-@pytest.fixture
-def sent(monkeypatch):
-    """What engines were asked to do for attachments: engine and function."""
-    asked = []
-
-    def send(self, function, arguments):
-        asked.append((self.engine, function.__name__))
-        return real(self, function, arguments)
-
-    real = _Delivery._send
-    monkeypatch.setattr(_Delivery, "_send", send)
-    return asked
-
-
 def until(condition, timeout_s=30.0):
     """Wait for a condition."""
     deadline = time.monotonic() + timeout_s

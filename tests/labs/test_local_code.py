@@ -11,7 +11,6 @@ import pytest
 
 import labkit
 from labkit.cluster.local import LocalCluster
-from labkit.labs.delivery import _Delivery
 
 from .test_attachments import ROOT, Host, until
 
@@ -94,20 +93,6 @@ def lab(cluster, notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "lab"))
     with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as made:
         yield made
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    """What engines were asked to do: engine and function."""
-    asked = []
-
-    def send(self, function, arguments):
-        asked.append((self.engine, function.__name__))
-        return real(self, function, arguments)
-
-    real = _Delivery._send
-    monkeypatch.setattr(_Delivery, "_send", send)
-    return asked
 
 
 def outcomes(lab):
