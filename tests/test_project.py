@@ -247,6 +247,8 @@ HEAVY = {
     "numpy",
     "pandas",
     "pyarrow",
+    "pydantic",
+    "ruamel",
     "scipy",
     "sqlalchemy",
 }

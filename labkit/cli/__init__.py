@@ -19,6 +19,7 @@ __all__ = ["main"]
     cls=LabkitGroup,
     homes={
         "demo": "labkit.cli.demo:demo",
+        "inventory": "labkit.cli.inventory:inventory",
         "matrix-profile": "labkit.cli.matrixprofile:matrix_profile",
         "notebook": "labkit.cli.notebook:notebook",
         "run": "labkit.cli.run:run",
