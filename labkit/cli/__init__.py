@@ -22,6 +22,7 @@ __all__ = ["main"]
         "inventory": "labkit.cli.inventory:inventory",
         "matrix-profile": "labkit.cli.matrixprofile:matrix_profile",
         "notebook": "labkit.cli.notebook:notebook",
+        "profile": "labkit.cli.profile:profile",
         "run": "labkit.cli.run:run",
     },
     epilog="Begin with: labkit demo",
