@@ -96,9 +96,10 @@ def _starter(inventory: Inventory) -> Iterator[str]:
     yield from _head(f"Engines on {_count(inventory)}, started all at once over ssh.")
     yield "# labkit's launcher: a host that cannot be reached does not stop the others"
     yield 'c.Cluster.engine_launcher_class = "labkit"'
+    yield "# the controller here, which is stopped with its schedulers"
+    yield 'c.Cluster.controller_launcher_class = "labkit"'
     yield "# engines are told where the controller is; they need not wait for it"
     yield "c.Cluster.delay = 0"
-    yield 'c.Cluster.controller_launcher_class = "local"'
     yield "# whether all hosts see this folder at the same path; auto looks"
     yield f"c.HostsLauncher.shared_filesystem = {_literal(inventory.shared_filesystem)}"
     yield f"c.HostsLauncher.engines = {_mapping(_entries(inventory, _settings))}"

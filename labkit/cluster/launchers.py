@@ -1,8 +1,9 @@
-"""ipyparallel's launcher of engines over ssh, for many hosts at once."""
+"""ipyparallel's launchers, for engines on many hosts, and for a controller that ends whole."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import secrets
@@ -13,8 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from ipyparallel.apps.baseapp import BaseParallelApplication
-from ipyparallel.cluster.launcher import BaseLauncher, NotRunning, SSHEngineSetLauncher
+from ipyparallel.cluster.launcher import (
+    BaseLauncher,
+    LocalControllerLauncher,
+    NotRunning,
+    SSHEngineSetLauncher,
+)
 from traitlets import Bool, Dict, Enum, Float, Union
 
 from labkit.cluster.channels import Channel, command
@@ -23,13 +30,47 @@ from labkit.cluster.hostranges import expand
 from labkit.engine.threads import THREADS, limited
 from labkit.errors import ClusterError, ClusterStartError
 
-__all__ = ["HostsLauncher"]
+__all__ = ["FamilyLauncher", "HostsLauncher"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 #: For a stop: how long an agent may take, and then a new connection to it.
 _AGENT_S, _CONNECT_S = 3.0, 2.0
+
+
+class FamilyLauncher(LocalControllerLauncher):  # type: ignore[misc]
+    """Ends a controller together with its schedulers, whatever has become of itself.
+
+    A controller that is killed, or stopped while it comes up, leaves them; they would hold
+    its ports.
+    """
+
+    async def stop(self) -> None:
+        """Stop the controller, and return when nothing of it runs."""
+        await super().stop()
+        self._end_family()
+
+    def notify_stop(self, data: Any) -> Any:
+        """Take note that the controller has ended; nothing of it is to run any more."""
+        told = super().notify_stop(data)
+        self._end_family()
+        return told
+
+    def _reconstruct_process(self, d: Mapping[str, Any]) -> None:
+        try:
+            super()._reconstruct_process(d)
+        except NotRunning:
+            self._end_family()
+            raise
+
+    def _end_family(self) -> None:
+        """Kill what is left in the process group that the controller has led."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                is_left = os.getpgid(process.pid) == self.pid
+                if is_left and "ipyparallel" in " ".join(process.cmdline()):
+                    process.kill()
 
 
 @dataclass(slots=True)
@@ -121,6 +162,8 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         finally:
             mark.unlink(missing_ok=True)
         self.n = sum(agent.engines for agent in self._running.values())
+        # in the order of the inventory
+        self.failures = {host: self.failures[host] for host in hosts if host in self.failures}
         for host, why in self.failures.items():
             self.log.warning("no engines on %s: %s", host, why)
         self.log.info("%d engines on %d of %d hosts", self.n, len(self._running), len(hosts))

@@ -7,6 +7,7 @@ Needs root, sshd, ip, nsenter and unshare.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -99,6 +100,7 @@ class Machine:
         self._bed = bed
         self._namespace = f"lk{os.getpid()}-{name}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[str]] = []
 
     def connect(self) -> None:
         """Give it a network card, and plug that in."""
@@ -134,6 +136,7 @@ class Machine:
             sshd=shutil.which("sshd", path=_PATH),
             log=self.folder / "sshd.log",
         )
+        (self.folder / "sshd.log").unlink(missing_ok=True)
         # the end of unshare is the end of all processes of the machine
         spaces = ("--uts", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
         words = ("nsenter", f"--net=/run/netns/{self._namespace}", "unshare", *spaces)
@@ -147,20 +150,34 @@ class Machine:
                 start_new_session=True,
             )
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it is switched on."""
+        return self._process is not None
+
+    def wait(self, timeout_s: float = 20) -> None:
+        """Wait until one can log in."""
+        log = self.folder / "sshd.log"
+        deadline = time.monotonic() + timeout_s
+        while not log.exists() or "Server listening" not in log.read_text():
+            told = (self.folder / "init.log").read_text()
+            assert time.monotonic() < deadline, f"{self.name} does not come up: {told}"
+            time.sleep(0.02)
+
     def power_off(self) -> None:
         """Cut the power."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+        for process in self._started:
+            process.communicate()
+        self._started.clear()
 
     def words(self, *command: str | Path) -> list[str]:
         """Return what executes a command on the machine."""
-        assert self._process is not None
-        first = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        (inner,) = first.read_text().split()
         spaces = ("--net", "--uts", "--mount", "--ipc", "--pid")
-        return ["nsenter", "-t", inner, *spaces, *map(str, command)]
+        return ["nsenter", "-t", self._first().name, *spaces, *map(str, command)]
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment that a login there has, with labkit's own programs."""
@@ -174,7 +191,7 @@ class Machine:
 
     def start(self, *command: str | Path, **more: str) -> subprocess.Popen[str]:
         """Start a command on the machine, with its output in one pipe."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.words(*command),
             env=self.environment(**more),
             stdin=subprocess.DEVNULL,
@@ -184,6 +201,8 @@ class Machine:
             cwd="/",
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
 
     def execute(self, *command: str | Path, timeout_s: float = 60, **more: str) -> str:
         """Execute a command on the machine; return its output."""
@@ -197,12 +216,31 @@ class Machine:
         assert process.returncode == 0, f"{self.name}: {command}: {out}"
         return out
 
-    def processes(self, word: str) -> list[str]:
-        """Return the command lines of its processes that have a word in them."""
-        each = (
-            "for p in /proc/[0-9]*; do tr '\\0\\n' '  ' <$p/cmdline; echo; done 2>/dev/null; true"
-        )
-        return [line for line in self.execute("sh", "-c", each).splitlines() if word in line]
+    def processes(self, *words: str) -> dict[int, str]:
+        """Return its processes that have a word in their command lines, by number out here."""
+        own = self._first() / "ns" / "pid"
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            # any of them may end meanwhile
+            with contextlib.suppress(OSError):
+                if (process / "ns" / "pid").readlink() == own.readlink():
+                    line = (process / "cmdline").read_text().replace("\0", " ")
+                    if any(word in line for word in words):
+                        found[int(process.name)] = line
+        return found
+
+    def end(self, *words: str) -> None:
+        """Kill its processes that have a word in their command lines."""
+        for pid in self.processes(*words):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _first(self) -> Path:
+        """Return where the kernel shows its first process."""
+        assert self._process is not None
+        outer = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        (inner,) = outer.read_text().split()
+        return Path("/proc", inner)
 
     def disconnect(self) -> None:
         """Remove it."""
@@ -270,21 +308,12 @@ class Testbed:
         for machine in self.machines.values():
             machine.boot()
         for machine in self.machines.values():
-            _wait_for_sshd(machine)
+            machine.wait()
 
     def _known(self) -> Iterator[str]:
         for machine in self.machines.values():
             kind, key, *_ = (machine.folder / "key.pub").read_text().split()
             yield f"{machine.name},{machine.address} {kind} {key}\n"
-
-
-def _wait_for_sshd(machine: Machine, timeout_s: float = 20) -> None:
-    log = machine.folder / "sshd.log"
-    deadline = time.monotonic() + timeout_s
-    while not log.exists() or "Server listening" not in log.read_text():
-        told = (machine.folder / "init.log").read_text()
-        assert time.monotonic() < deadline, f"{machine.name} does not come up: {told}"
-        time.sleep(0.02)
 
 
 def python(code: str) -> Sequence[str]:
