@@ -45,9 +45,22 @@ def source() -> str:
 def main(request: dict[str, Any]) -> None:
     """Do what is asked for: ``start``, ``stop`` or ``signal``."""
     if request["do"] == "start":
+        _fork()
         _Agent(request).run()
     else:
         _tell(request["token"], _reach(request))
+
+
+def _fork() -> None:
+    """Go on as a child; its parent is what the connection waits for.
+
+    So the connection can end before the engines do.
+    """
+    agent = os.fork()
+    if agent:
+        os.waitpid(agent, 0)
+        os._exit(0)
+    os.setsid()
 
 
 def _tell(token: str, report: dict[str, Any]) -> None:
@@ -68,6 +81,7 @@ class _Agent:
         self._is_asked_to_stop = False
         self._is_heard = True
         self._unread = b""
+        self._parent = os.getppid()
 
     def run(self) -> None:
         for name in (signal.SIGTERM, signal.SIGINT):
@@ -169,6 +183,7 @@ class _Agent:
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
+        _send(self._parent, signal.SIGTERM)
 
     def _look_after(self) -> None:
         for pid, status in _reaped():

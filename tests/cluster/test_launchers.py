@@ -182,8 +182,12 @@ def test_engines_outlive_their_connection_and_are_found_by_a_stop(cluster, bed):
     before = sorted(running.each("os.getpid()", 4))
     bed["h1"].end("root@notty")
     running.wait_for_log("h1: the connection has ended; its engines may go on")
-    # the one that has started the cluster is killed, too
+    # the one that has started the cluster is killed, too, and no ssh stays behind
     bed["ctl"].end("ipcluster start")
+    deadline = time.monotonic() + 10
+    while bed["ctl"].processes("BatchMode"):
+        assert time.monotonic() < deadline, "ssh stays"
+        time.sleep(0.05)
     assert sorted(running.each("os.getpid()", 4)) == before
     assert running.stop() < 5
     running.wait_until_gone()
