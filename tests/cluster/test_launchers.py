@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from .conftest import CONTROLLER, DEFAULTS
+from .machines import CONTROLLER, DEFAULTS
 from .testbed import ROOT
 
 HOSTNAME = "os.uname().nodename"

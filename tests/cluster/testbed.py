@@ -8,6 +8,7 @@ Needs root, sshd, ip, nsenter and unshare.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ SCRIPTS = Path(sys.executable).parent
 _PROGRAMS = ("ip", "nsenter", "unshare", "sshd", "ssh", "ssh-keygen")
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 _NETWORK = "10.77.0"
+_NUMBERS = itertools.count()
 
 _SSHD = """\
 ListenAddress 0.0.0.0
@@ -98,7 +100,7 @@ class Machine:
         self.name, self.address = name, address
         self.folder = bed.folder / "machines" / name
         self._bed = bed
-        self._namespace = f"lk{os.getpid()}-{name}"
+        self._namespace = f"{bed.prefix}-{name}"
         self._process: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[str]] = []
 
@@ -265,7 +267,9 @@ class Testbed:
         self.folder = folder
         #: Each machine has another folder there; root's own may hold the interpreter.
         self.home = folder / "home"
-        self.switch = f"lk{os.getpid()}-switch"
+        # several of them may be up at once
+        self.prefix = f"lk{os.getpid()}-{next(_NUMBERS)}"
+        self.switch = f"{self.prefix}-switch"
         names = ["ctl", *(f"h{i}" for i in range(1, hosts + 1))]
         numbers = [100, *range(1, hosts + 1)]
         self.machines = {
