@@ -51,7 +51,7 @@ def written(change: Plan) -> str:
     if not change.is_needed:
         return _unchanged(change)
     name = change.folder.name.removeprefix("profile_")
-    files = "\n".join(f"{each.path} is written" for each in change.changes if each.is_needed)
+    files = "\n".join(f"{each.target} is written" for each in change.changes if each.is_needed)
     return f"{files}\nStart the cluster by: ipcluster start --profile={name}"
 
 

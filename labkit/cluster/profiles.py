@@ -53,7 +53,7 @@ def _is_untouched(text: str) -> bool:
 class Change:
     """What happens to one file of a profile."""
 
-    path: Path
+    target: Path
     """The file."""
     old: str | None
     """What it holds now; None when it is not there."""
@@ -75,8 +75,8 @@ class Change:
         lines = difflib.unified_diff(
             (self.old or "").splitlines(keepends=True),
             self.new.splitlines(keepends=True),
-            "/dev/null" if self.old is None else str(self.path),
-            str(self.path),
+            "/dev/null" if self.old is None else str(self.target),
+            str(self.target),
         )
         return "".join(lines)
 
@@ -98,7 +98,7 @@ class Plan:
     @property
     def handmade(self) -> list[Path]:
         """The files with changes by hand that would be lost."""
-        return [change.path for change in self.changes if change.is_handmade]
+        return [change.target for change in self.changes if change.is_handmade]
 
     def write(self) -> None:
         """Write the files; a new folder appears with all of them, others are replaced one by one.
@@ -112,7 +112,7 @@ class Plan:
             if self.folder.exists():
                 for change in self.changes:
                     if change.is_needed:
-                        _replace(change.path, change.new)
+                        _replace(change.target, change.new)
             else:
                 self._make()
         except OSError as e:
@@ -123,7 +123,7 @@ class Plan:
         unfinished = Path(tempfile.mkdtemp(prefix=".labkit-", dir=self.folder.parent))
         try:
             for change in self.changes:
-                _replace(unfinished / change.path.name, change.new)
+                _replace(unfinished / change.target.name, change.new)
             unfinished.rename(self.folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

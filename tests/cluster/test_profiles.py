@@ -55,7 +55,7 @@ def test_only_what_has_changed_is_written(plan, hosts):
     plan().write()
     before = contents(plan().folder)
     hosts.write_text(TEXT.replace("engines: 8", "engines: 2"))
-    assert [c.path.name for c in plan().changes if c.is_needed] == [STARTER]
+    assert [c.target.name for c in plan().changes if c.is_needed] == [STARTER]
     assert not plan().handmade
     assert '-    "cl-[1-4]": ' in plan().changes[0].diff()
     plan().write()
