@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from labkit.cli.tables import table
+from labkit.cli.tables import WIDTH, table
 from labkit.cluster import profiles
 from labkit.cluster.inventory import load
 from labkit.cluster.profiles import Plan, Profile, find
@@ -68,7 +68,13 @@ def listing(*, as_json: bool) -> str:
         place = profiles.ipython_folder()
         return f"There is no profile in {place}. labkit profile generate makes one."
     head = ["profile", "inventory", "state", "running"]
-    return table(head, [[facts[name] for name in head] for facts in map(_facts, found)])
+    rows = [{**facts, "inventory": _end(facts["inventory"])} for facts in map(_facts, found)]
+    return table(head, [[row[name] for name in head] for row in rows])
+
+
+def _end(path: str | None) -> str | None:
+    """Return as much of a path as a cell has room for, from its end."""
+    return path if path is None or len(path) <= WIDTH else f"…{path[1 - WIDTH :]}"
 
 
 def _facts(found: Profile) -> dict[str, Any]:

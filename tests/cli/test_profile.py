@@ -77,7 +77,8 @@ def test_list(labkit_, ipython, folder):
     assert labkit_("profile", "list").stdout.startswith(f"There is no profile in {ipython}.")
     labkit_("profile", "generate", "hosts.yaml", "--profile", "night", "--stock")
     (line,) = labkit_("profile", "list").stdout.splitlines()[2:]
-    assert line.split(maxsplit=2)[0] == "night"
+    assert line.split()[0] == "night"
+    assert line.split()[1].endswith("/hosts.yaml")
     (facts,) = json.loads(labkit_("profile", "list", "--json").stdout)
     assert facts == {
         "profile": "night",
