@@ -222,10 +222,11 @@ class AnsibleDocument:
         """Set one value; mappings are merged key by key, tags added."""
         key = str(route[0])
         if len(route) > 1:
-            settings[key] = dict(settings.get(key, {}))
-            settings[key][route[1]] = value
-        elif key == "tags" and isinstance(value, list):
-            settings[key] = [*settings.get(key, []), *value]
+            before = settings.get(key)
+            settings[key] = {**(before if isinstance(before, dict) else {}), route[1]: value}
+        elif key == "tags":
+            more = value if isinstance(value, list) else [value]
+            settings[key] = [*settings.get(key, []), *more]
         elif key in ("env", "ssh") and isinstance(value, dict):
             for name, text in value.items():
                 self._merge(host, settings, (key, name), text, (*origin, name))

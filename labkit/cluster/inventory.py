@@ -288,7 +288,9 @@ def _check_addresses(
             place = document.place(("hosts", pattern, "address"), of_key=True)
             mistakes.add(place, f"{count} hosts cannot have one address: write them one by one")
     far = next((host.name for host in hosts if not host.local), None)
-    is_told = "interface" in (document.value.get("controller") or {})
+    controller = document.value.get("controller")
+    # it may be there, and wrong
+    is_told = isinstance(controller, dict) and "interface" in controller
     if far is not None and not is_told:
         mistakes.add(
             document.place(("controller",)),

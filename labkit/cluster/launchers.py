@@ -1,4 +1,4 @@
-"""ipyparallel's launchers, for engines on many hosts, and for a controller that ends whole."""
+"""ipyparallel's launcher of engines over ssh, for many hosts at once."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ import contextlib
 import functools
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 from ipyparallel.apps.baseapp import BaseParallelApplication
-from ipyparallel.cluster.launcher import (
-    BaseLauncher,
-    LocalControllerLauncher,
-    NotRunning,
-    SSHEngineSetLauncher,
-)
+from ipyparallel.cluster.launcher import BaseLauncher, NotRunning, SSHEngineSetLauncher
 from traitlets import Bool, Dict, Enum, Float, Union
 
 from labkit.cluster.channels import Channel, command
@@ -30,47 +26,16 @@ from labkit.cluster.hostranges import expand
 from labkit.engine.threads import THREADS, limited
 from labkit.errors import ClusterError, ClusterStartError
 
-__all__ = ["FamilyLauncher", "HostsLauncher"]
+__all__ = ["HostsLauncher"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
+#: A login node's sshd takes ten connections that have not logged in yet, and drops others.
+_THROUGH_JUMPS = 8
+
 #: For a stop: how long an agent may take, and then a new connection to it.
 _AGENT_S, _CONNECT_S = 3.0, 2.0
-
-
-class FamilyLauncher(LocalControllerLauncher):  # type: ignore[misc]
-    """Ends a controller together with its schedulers, whatever has become of itself.
-
-    A controller that is killed, or stopped while it comes up, leaves them; they would hold
-    its ports.
-    """
-
-    async def stop(self) -> None:
-        """Stop the controller, and return when nothing of it runs."""
-        await super().stop()
-        self._end_family()
-
-    def notify_stop(self, data: Any) -> Any:
-        """Take note that the controller has ended; nothing of it is to run any more."""
-        told = super().notify_stop(data)
-        self._end_family()
-        return told
-
-    def _reconstruct_process(self, d: Mapping[str, Any]) -> None:
-        try:
-            super()._reconstruct_process(d)
-        except NotRunning:
-            self._end_family()
-            raise
-
-    def _end_family(self) -> None:
-        """Kill what is left in the process group that the controller has led."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                is_left = os.getpgid(process.pid) == self.pid
-                if is_left and "ipyparallel" in " ".join(process.cmdline()):
-                    process.kill()
 
 
 @dataclass(slots=True)
@@ -107,6 +72,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._running: dict[str, _Running] = {}
+        self._jumps = threading.BoundedSemaphore(_THROUGH_JUMPS)
         #: Why there are no engines on a host, by its name.
         self.failures: dict[str, str] = {}
 
@@ -149,7 +115,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         """
         # ipyparallel wants it looked up in this thread
         self.loop  # noqa: B018
-        hosts = dict(self._hosts())
+        hosts = self._hosts
         mark = Path(self.profile_dir, "security", f".{secrets.token_hex(8)}")
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -220,10 +186,14 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     # ---------- which hosts, and how many engines ----------
 
-    def _hosts(self) -> Iterable[tuple[str, dict[str, Any]]]:
-        for pattern, told in self.engines.items():
-            for host in expand(pattern):
-                yield host, dict(told) if isinstance(told, Mapping) else {"n": told}
+    @functools.cached_property
+    def _hosts(self) -> dict[str, Mapping[str, Any]]:
+        """Each host by its name, with what is told of it."""
+        return {
+            host: told if isinstance(told, Mapping) else {"n": told}
+            for pattern, told in self.engines.items()
+            for host in expand(pattern)
+        }
 
     def _allowed(self, able: Mapping[str, int], n: int) -> dict[str, int]:
         """Return how many engines each host may start, the first hosts first."""
@@ -249,28 +219,35 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     # ---------- one host ----------
 
     def _words(self, host: str) -> list[str] | None:
-        told = dict(self._hosts()).get(host, {})
+        told = self._hosts.get(host, {})
         if told.get("local"):
             return None
         return [*self.ssh_args, *told.get("ssh_args", []), told.get("address", host)]
 
     def _connect(self, host: str, token: str, connect_s: float) -> Channel:
-        told = dict(self._hosts()).get(host, {})
+        told = self._hosts.get(host, {})
         python = str(told.get("python", self.remote_python))
         return Channel(host, command(python, token, self._words(host), connect_s), token)
 
-    def _begin(self, host: tuple[str, dict[str, Any]], mark: str) -> int:
+    def _gate(self, host: str) -> AbstractContextManager[Any]:
+        """Return what is held while a host is connected with: those behind a jump take turns."""
+        words = self._words(host) or []
+        is_behind = "-J" in words or any(word.startswith("Proxy") for word in words)
+        return self._jumps if is_behind else contextlib.nullcontext()
+
+    def _begin(self, host: tuple[str, Mapping[str, Any]], mark: str) -> int:
         """Start the agent of a host; return how many engines it can have."""
         name, told = host
         token = f"labkit-{secrets.token_hex(8)}"
-        channel = self._connect(name, token, self.start_timeout / 3)
-        try:
-            channel.request(do="start", **self._request(told, mark))
-            report = channel.receive(time.monotonic() + self.start_timeout)
-        except ClusterError as e:
-            self.failures[name] = str(e).removeprefix(f"{name}: ")
-            channel.close()
-            return 0
+        with self._gate(name):
+            channel = self._connect(name, token, self.start_timeout / 3)
+            try:
+                channel.request(do="start", **self._request(told, mark))
+                report = channel.receive(time.monotonic() + self.start_timeout)
+            except ClusterError as e:
+                self.failures[name] = str(e).removeprefix(f"{name}: ")
+                channel.close()
+                return 0
         self._running[name] = _Running(report["pid"], token, 0, channel)
         return int(report["can"])
 
@@ -306,8 +283,8 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         if agent.engines:
             agent.channel.listen(functools.partial(self._hear, name))
         else:
-            agent.channel.close()
-            del self._running[name]
+            self._end((name, agent))
+            self._running.pop(name, None)
 
     def _hear(self, host: str, report: dict[str, Any] | None) -> None:
         """Take a report; this is another thread than ipyparallel's."""
@@ -327,7 +304,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             self._running.pop(host, None)
             if not self._running:
                 stop_data = {"exit_code": None, "identifier": self.identifier}
-                self.loop.add_callback(self.notify_stop, stop_data)
+                # nobody may be there any more to take note
+                with contextlib.suppress(RuntimeError):
+                    self.loop.add_callback(self.notify_stop, stop_data)
 
     def _end(self, host: tuple[str, _Running]) -> str:
         """Stop what runs on a host; return why that may not have worked."""
@@ -335,7 +314,8 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         if agent.channel is not None:
             try:
                 agent.channel.send(stop=True)
-                if agent.channel.join(_AGENT_S):
+                # it has said so itself, unlike one that has only lost the connection
+                if agent.channel.join(_AGENT_S) and name not in self._running:
                     return ""
             except ClusterError:
                 # it has lost the connection: a new one may find it
@@ -347,18 +327,21 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     def _signal(self, host: tuple[str, _Running], number: int) -> None:
         name, agent = host
         if agent.channel is not None:
-            agent.channel.send(signal=number)
-        elif why := self._reach(name, agent, do="signal", signal=number):
+            with contextlib.suppress(ClusterError):
+                agent.channel.send(signal=number)
+                return
+        if why := self._reach(name, agent, do="signal", signal=number):
             self.log.warning(why)
 
     def _reach(self, host: str, agent: _Running, **what: Any) -> str:
         """Reach an agent over a new connection; return why that did not work."""
-        channel = self._connect(host, agent.token, _CONNECT_S)
-        try:
-            channel.request(pid=agent.pid, **what)
-            channel.receive(time.monotonic() + _CONNECT_S + 2 * _AGENT_S)
-        except ClusterError as e:
-            return str(e)
-        finally:
-            channel.close()
+        with self._gate(host):
+            channel = self._connect(host, agent.token, _CONNECT_S)
+            try:
+                channel.request(pid=agent.pid, **what)
+                channel.receive(time.monotonic() + _CONNECT_S + 2 * _AGENT_S)
+            except ClusterError as e:
+                return str(e)
+            finally:
+                channel.close()
         return ""

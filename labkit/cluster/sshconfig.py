@@ -54,8 +54,9 @@ def _options(host: Host) -> list[str]:
     if host.user is not None:
         said += ["-l", host.user]
     if host.identity is not None:
-        # -i would not know what ~ is
-        said += ["-o", f"IdentityFile={host.identity}", "-o", "IdentitiesOnly=yes"]
+        # -i would not know what ~ is; ssh reads this as a line of its configuration
+        file = f'"{host.identity}"' if " " in host.identity else host.identity
+        said += ["-o", f"IdentityFile={file}", "-o", "IdentitiesOnly=yes"]
     return said
 
 

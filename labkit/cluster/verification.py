@@ -20,6 +20,7 @@ _MODULES = (
     "ipyparallel.controller.heartmonitor",
     "ipyparallel.controller.task_scheduler",
     "ipyparallel.engine.app",
+    "labkit.cluster.controllerlauncher",
     "labkit.cluster.launchers",
 )
 

@@ -77,6 +77,13 @@ def test_groups_are_tags(hosts):
     assert found["n02.example.org"].tags == ("big", "gpu", "fast", "own")
 
 
+def test_what_one_group_says_wrongly_is_no_trap_for_the_next(hosts):
+    text = EXAMPLE.replace("{engines: 2}", "{engines: 2, tags: own}")
+    assert hosts(text)["n02.example.org"].tags == ("big", "gpu", "own", "fast")
+    with pytest.raises(InventoryError, match=r"yaml:17:\d+: tags: 3 should be a name"):
+        hosts(text.replace("tags: own", "tags: 3, ssh: 3"))
+
+
 @pytest.mark.parametrize(
     ("words", "jump"),
     [

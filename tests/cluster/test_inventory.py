@@ -1,9 +1,13 @@
 """hosts.yaml: what it means, and what is wrong with it."""
 
+import json
+import re
 import subprocess
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labkit.cluster.inventory import load
 from labkit.cluster.sshconfig import arguments, effective
@@ -184,6 +188,41 @@ def test_a_value_that_cannot_be(mistakes, setting, what):
 def test_what_cannot_be(mistakes, text, told):
     (only,) = mistakes(text)
     assert only.startswith(told)
+
+
+KEYS = st.sampled_from(
+    [
+        *("all", "hosts", "vars", "children", "labkit", "controller", "defaults", "ssh", "env"),
+        *("jump", "engines", "tags", "user", "port", "ansible_host", "ansible_port", "interface"),
+        *("cl-[1-2]", "a", "b[", "<<"),
+    ]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.sampled_from(["a", "cores", "{{x}}", "*"])
+VALUES = st.recursive(
+    SCALARS, lambda v: st.lists(v, max_size=2) | st.dictionaries(KEYS, v, max_size=4), max_leaves=9
+)
+SETTINGS = st.dictionaries(KEYS, VALUES, max_size=3)
+GROUP = st.fixed_dictionaries(
+    {}, optional={"hosts": st.dictionaries(KEYS, SETTINGS), "vars": SETTINGS, "children": VALUES}
+)
+OURS = st.fixed_dictionaries(
+    {"hosts": st.dictionaries(KEYS, SETTINGS | VALUES)},
+    optional={"controller": VALUES, "defaults": SETTINGS | VALUES, "a": VALUES},
+)
+ANSIBLES = st.fixed_dictionaries({"all": GROUP}, optional={"a": GROUP | VALUES})
+
+
+@given(OURS | ANSIBLES | VALUES)
+def test_whatever_is_written_is_understood_or_told(tmp_path_factory, value):
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    # JSON is YAML
+    file.write_text(json.dumps(value))
+    told = ()
+    try:
+        load(file)
+    except InventoryError as e:
+        told = e.mistakes
+    assert all(re.match(rf"{re.escape(str(file))}:\d+:\d+: \S", line) for line in told)
 
 
 def test_hosts_elsewhere_need_an_address_of_the_controller(mistakes, hosts):
