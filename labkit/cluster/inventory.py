@@ -125,8 +125,8 @@ def _checked(document: Read) -> Inventory:
         mistakes.check()
         raise AssertionError("what makes no settings is a mistake")
     hosts = _hosts(settings, document, mistakes)
-    _check_addresses(settings, hosts, document, mistakes)
-    _check_jumps(settings, hosts, document, mistakes)
+    for check in (_check_addresses, _check_interface, _check_jumps):
+        check(settings, hosts, document, mistakes)
     mistakes.check()
     ports = settings.controller.ports
     first, last = map(int, ports.split("-")) if ports else (0, 0)
@@ -182,7 +182,7 @@ def _add(mistakes: Mistakes, document: Read, error: Mapping[str, Any]) -> None:
         mistakes.add(place, f"{_named(route)}{_said(error)}")
 
 
-def _known(route: tuple[str | int, ...]) -> Iterable[str]:
+def _known(route: Route) -> Iterable[str]:
     """Return the keys that may stand beside the last one of a route."""
     model: Any = InventorySettings
     for step in route[:-1]:
@@ -195,7 +195,7 @@ def _known(route: tuple[str | int, ...]) -> Iterable[str]:
     return list(model.model_fields)
 
 
-def _named(route: tuple[str | int, ...]) -> str:
+def _named(route: Route) -> str:
     return f"{route[-1]}: " if route else ""
 
 
@@ -287,6 +287,14 @@ def _check_addresses(
         if count > 1 and settings.hosts[pattern].address is not None:
             place = document.place(("hosts", pattern, "address"), of_key=True)
             mistakes.add(place, f"{count} hosts cannot have one address: write them one by one")
+
+
+def _check_interface(
+    settings: InventorySettings,
+    hosts: list[Host],
+    document: Read,
+    mistakes: Mistakes,
+) -> None:
     far = next((host.name for host in hosts if not host.local), None)
     controller = document.value.get("controller")
     # it may be there, and wrong

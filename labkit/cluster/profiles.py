@@ -171,6 +171,10 @@ def plan(
     from labkit.cluster.verification import complaints
 
     if name is not None:
+        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+            raise ProfileError(
+                f"{name!r} is no name of a profile: use letters, digits, dots, dashes, underscores"
+            )
         inventory = replace(inventory, profile=name)
     place = (folder or ipython_folder()) / f"profile_{inventory.profile}"
     texts = configs(inventory, stock=stock)

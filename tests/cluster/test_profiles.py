@@ -87,6 +87,12 @@ def test_another_name_and_another_launcher(plan, tmp_path):
     assert found.state() == "up to date"
 
 
+@pytest.mark.parametrize("name", ["../x", "", "a b", "-x"])
+def test_a_name_that_cannot_be(plan, name):
+    with pytest.raises(ProfileError, match="is no name of a profile"):
+        plan(name=name)
+
+
 def test_nothing_is_half_written(plan, monkeypatch, tmp_path):
     made = plan()
     monkeypatch.setattr(os, "fsync", lambda fd: os.write(fd, b"x" * 2**20) and 1 / 0)
