@@ -49,7 +49,7 @@ def test_engines_come_on_all_hosts_but_the_dead_ones(cluster, bed, shared):
 
 
 def test_labs_of_labkit_and_epyc_find_it_by_its_name(cluster):
-    running = cluster(TWO)
+    running = cluster(TWO, shared=False)
     running.start()
     assert len(running.each(HOSTNAME, 4)) == 4
     for package in ("labkit", "epyc"):
@@ -57,6 +57,10 @@ def test_labs_of_labkit_and_epyc_find_it_by_its_name(cluster):
         script.write_text(RUN.format(package=package))
         out = running.on_ctl(sys.executable, script)
         assert out.splitlines()[-1] == "[0, 1, 4, 9, 16, 25]"
+    # the hands beside the engines, too
+    assert any("labkit.engine" in line for line in running.left())
+    running.stop()
+    running.wait_until_gone()
 
 
 def test_ipyparallels_cluster_starts_it_from_python(cluster):
