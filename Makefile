@@ -5,9 +5,9 @@ VENV ?= .venv
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 # Programs outside Python that some tests use, each with its package when that is called otherwise.
-TEST_TOOLS := git sqlite3 postgres:postgresql
+TEST_TOOLS := git sqlite3 postgres:postgresql ssh:openssh-client sshd:openssh-server ip:iproute2
 # Debian keeps the programs of a server apart.
-TOOL_FOLDERS := $(wildcard /usr/lib/postgresql/*/bin)
+TOOL_FOLDERS := $(wildcard /usr/lib/postgresql/*/bin) /usr/sbin /sbin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

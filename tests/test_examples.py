@@ -4,6 +4,7 @@ A page is one story: its blocks run in order, in one folder, and share their nam
 
 - ``python``: runs as a cell does. One whose first line is ``# NAME.py`` is that file instead.
 - ``pycon``: runs as a session; the values it shows must come (``...`` stands for anything).
+- ``yaml``: one whose first line is ``# NAME.yaml`` is that file; others are only read.
 - ``console``: each ``$`` line runs in a shell and must succeed, or end with the status that the
   line before the block gives (``<!-- exits with 1 -->``). What is shown must come.
 - ``text`` and other languages that are only read are not executed.
@@ -31,6 +32,7 @@ import pytest
 from nbclient import NotebookClient
 
 import labkit
+from labkit.cluster import settings
 from labkit.errors import SourceChangedWarning
 from labkit.notebook import schema
 from labkit.notebook.values import KINDS
@@ -43,8 +45,8 @@ PAGES = [
 ]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/**/*.ipynb"))
 
-EXECUTED = {"python", "pycon", "console"}
-READ = {"", "text", "yaml", "json"}
+EXECUTED = {"python", "pycon", "console", "yaml"}
+READ = {"", "text", "json"}
 
 #: Blocks that tests cannot execute, each with its reason on the page.
 NOT_EXECUTED = 1
@@ -118,6 +120,10 @@ class Session:
         # so that tracebacks, and whoever asks for the source, find the page
         padded = "\n" * (block.line - 1) + block.body
         exec(compile(padded, str(block.page), "exec"), self._names)
+
+    def _yaml(self, block: Block) -> None:
+        if named := re.match(r"# (\w+\.yaml)\n", block.body):
+            Path(named[1]).write_text(block.body, encoding="utf-8")
 
     def _pycon(self, block: Block) -> None:
         parser = doctest.DocTestParser()
@@ -286,6 +292,20 @@ def test_every_element_of_metadata_is_in_the_reference() -> None:
     assert not {n for n in elements if n not in described and n.rpartition(".")[2] not in described}
     shared = set(re.findall(r"^\|(.*)\| shared \|$", reference("metadata.md"), re.MULTILINE))
     assert set(re.findall(r"`(\w+\.[\w.]+)`", "".join(shared))) == schema.PROVENANCE_NAMES
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        settings.InventorySettings,
+        settings.ControllerSettings,
+        settings.HostSettings,
+        settings.SSHSettings,
+    ],
+)
+def test_every_key_of_an_inventory_is_in_the_reference(model: Any) -> None:
+    for name, field in model.model_fields.items():
+        assert f"| `{name}` | {field.description} |\n" in reference("hosts-yaml.md")
 
 
 # ---------- the notebooks ----------

@@ -251,6 +251,8 @@ HEAVY = {
     "numpy",
     "pandas",
     "pyarrow",
+    "pydantic",
+    "ruamel",
     "scipy",
     "sqlalchemy",
 }

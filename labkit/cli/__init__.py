@@ -19,8 +19,10 @@ __all__ = ["main"]
     cls=LabkitGroup,
     homes={
         "demo": "labkit.cli.demo:demo",
+        "inventory": "labkit.cli.inventory:inventory",
         "matrix-profile": "labkit.cli.matrixprofile:matrix_profile",
         "notebook": "labkit.cli.notebook:notebook",
+        "profile": "labkit.cli.profile:profile",
         "run": "labkit.cli.run:run",
     },
     epilog="Begin with: labkit demo",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-__all__ = ["cell", "table"]
+__all__ = ["WIDTH", "cell", "table"]
 
 #: A longer cell is cut off.
 WIDTH = 40

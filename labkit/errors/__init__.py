@@ -26,6 +26,8 @@
     │   └── UnstorableValueError    (TypeError)
     ├── CancelledException          (epyc.CancelledException)
     ├── PointTimeoutError           (TimeoutError)
+    ├── InventoryError              (ValueError)
+    ├── ProfileError                (RuntimeError)
     └── ClusterError                (RuntimeError)
         ├── ClusterStartError       (TimeoutError)
         └── EngineLostError
@@ -63,6 +65,7 @@ __all__ = [
     "DesignException",
     "EngineLostError",
     "ExperimentError",
+    "InventoryError",
     "LabNotebookLockedException",
     "LabkitError",
     "MissingAttachmentError",
@@ -75,6 +78,7 @@ __all__ = [
     "ParameterError",
     "PendingResultException",
     "PointTimeoutError",
+    "ProfileError",
     "ResultSetLockedException",
     "ResultsStructureException",
     "SeriesError",
@@ -294,6 +298,30 @@ class UnstorableValueError(NotebookError, TypeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.typename, self.why)
+
+
+class InventoryError(LabkitError, ValueError):
+    """An inventory that cannot be used; all its mistakes are told at once.
+
+    Parameters
+    ----------
+    file : str
+        The inventory.
+    mistakes : sequence of str
+        Each as ``file:line:column: what``.
+    """
+
+    def __init__(self, file: str, mistakes: Sequence[str]) -> None:
+        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}"
+        super().__init__("\n".join([f"{count} in {file}; nothing was written:", *mistakes]))
+        self.file, self.mistakes = file, tuple(mistakes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file, self.mistakes)
+
+
+class ProfileError(LabkitError, RuntimeError):
+    """A profile that is not there, is not as it should be, or must not be overwritten."""
 
 
 class ClusterError(LabkitError, RuntimeError):

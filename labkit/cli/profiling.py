@@ -1,0 +1,128 @@
+"""Profiles, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labkit.cli.tables import WIDTH, table
+from labkit.cluster import profiles
+from labkit.cluster.inventory import load
+from labkit.cluster.profiles import Plan, Profile, find
+from labkit.errors import ProfileError
+
+__all__ = ["ask", "check", "differences", "find", "listing", "plan", "removed", "show", "written"]
+
+
+def plan(path: Path, name: str | None, *, stock: bool) -> Plan:
+    """Decide what is to be written for an inventory."""
+    return profiles.plan(load(path), name=name, stock=stock)
+
+
+def differences(change: Plan) -> str:
+    """Return what would change, as a diff."""
+    return "".join(each.diff() for each in change.changes) or _unchanged(change) + "\n"
+
+
+def ask(change: Plan) -> None:
+    """Ask whether changes by hand may be overwritten.
+
+    Raises
+    ------
+    ProfileError
+        When they may not, or nobody is there to be asked.
+    """
+    names = ", ".join(path.name for path in change.handmade)
+    question = f"{names}: this was changed by hand. Overwrite it?"
+    if sys.stdin.isatty() and click.confirm(question):
+        return
+    raise ProfileError(
+        f"{change.folder} stays as it is: {names} was changed by hand. "
+        "--force overwrites it; --dry-run shows the changes"
+    )
+
+
+def written(change: Plan) -> str:
+    """Tell what was written, and what comes next."""
+    if not change.is_needed:
+        return _unchanged(change)
+    name = change.folder.name.removeprefix("profile_")
+    files = "\n".join(f"{each.target} is written" for each in change.changes if each.is_needed)
+    return f"{files}\nStart the cluster by: ipcluster start --profile={name}"
+
+
+def _unchanged(change: Plan) -> str:
+    return f"{change.folder} is up to date"
+
+
+def listing(*, as_json: bool) -> str:
+    """Return all profiles with what has become of them."""
+    found = list(profiles.profiles())
+    if as_json:
+        return _json([_facts(each) for each in found])
+    if not found:
+        place = profiles.ipython_folder()
+        return f"There is no profile in {place}. labkit profile generate makes one."
+    head = ["profile", "inventory", "state", "running"]
+    rows = [{**facts, "inventory": _end(facts["inventory"])} for facts in map(_facts, found)]
+    return table(head, [[row[name] for name in head] for row in rows])
+
+
+def _end(path: str | None) -> str | None:
+    """Return as much of a path as a cell has room for, from its end."""
+    return path if path is None or len(path) <= WIDTH else f"…{path[1 - WIDTH :]}"
+
+
+def _facts(found: Profile) -> dict[str, Any]:
+    return {
+        "profile": found.name,
+        "folder": str(found.folder),
+        "inventory": str(found.inventory) if found.inventory else None,
+        "stock": found.stock,
+        "state": found.state(),
+        "running": "yes" if found.cluster_files() else "no",
+    }
+
+
+def show(name: str, *, as_json: bool) -> str:
+    """Return where a profile is and what its files say."""
+    found = find(name)
+    texts = {
+        file: path.read_text(encoding="utf-8", errors="replace")
+        for file in profiles.FILES
+        if (path := found.folder / file).exists()
+    }
+    if as_json:
+        return _json({**_facts(found), "files": texts})
+    lines = [f"{key}: {value}" for key, value in _facts(found).items() if value is not None]
+    for file, text in texts.items():
+        lines += ["", f"-- {file}", text.rstrip()]
+    return "\n".join(lines)
+
+
+def check(name: str) -> tuple[bool, str]:
+    """Look at a profile; return whether it is sound, and what was found."""
+    found = find(name)
+    wrong, state = found.complaints(), found.state()
+    if not wrong and state in ("up to date", "not labkit's"):
+        return True, f"{found.folder} is sound; {state}"
+    remedy = f": labkit profile generate {found.inventory}" if found.inventory else ""
+    return False, "\n".join([*wrong, f"{found.folder}: {state}{remedy}"])
+
+
+def removed(found: Profile) -> str:
+    """Remove a profile; tell what is left."""
+    left = found.remove()
+    if not left:
+        return f"{found.folder} is removed"
+    return "\n".join(
+        [f"{found.folder} is removed, but for what labkit does not know:", *map(str, left)]
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)

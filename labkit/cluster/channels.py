@@ -1,0 +1,179 @@
+"""The connection with the agent of one host, over the system's ssh."""
+
+from __future__ import annotations
+
+import json
+import queue
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from labkit.cluster.hostagent import BOOT, source
+from labkit.errors import ClusterError
+
+__all__ = ["Channel", "command"]
+
+#: Nobody is there to type a password. A host that is gone is noticed; a connection that
+#: others share is used, but none is left behind.
+SSH = (
+    "ssh",
+    "-T",
+    *("-o", "BatchMode=yes"),
+    *("-o", "ControlMaster=no"),
+    *("-o", "ServerAliveInterval=15"),
+)
+
+_Report = dict[str, Any]
+
+
+def command(python: str, token: str, words: Sequence[str] | None, connect_s: float) -> list[str]:
+    """Return what connects with an agent.
+
+    Parameters
+    ----------
+    python : str
+        The host's interpreter; a leading ``~/`` is the home there.
+    token : str
+        The agent's.
+    words : sequence of str or None
+        ssh's arguments, the address last; None for this machine.
+    connect_s : float
+        How long ssh may try, in seconds.
+
+    Examples
+    --------
+    >>> command("~/venv/bin/python", "t", None, 1)[:2]
+    ['sh', '-c']
+    """
+    home, slash, rest = python.partition("~/")
+    quoted = f'"$HOME"/{shlex.quote(rest)}' if slash and not home else shlex.quote(python)
+    remote = f"exec {quoted} -c {shlex.quote(BOOT)} {token}"
+    if words is None:
+        return ["sh", "-c", remote]
+    *options, address = words
+    timeout = f"ConnectTimeout={max(1, round(connect_s))}"
+    return [*SSH, "-o", timeout, *options, address, remote]
+
+
+class Channel:
+    """Speaks with one agent.
+
+    Parameters
+    ----------
+    host : str
+        The host's name, as it is told.
+    words : sequence of str
+        What connects with it.
+    token : str
+        What its reports begin with.
+
+    Reports are read by a thread of its own; all else may be called from any other.
+    """
+
+    def __init__(self, host: str, words: Sequence[str], token: str) -> None:
+        self.host = host
+        self._token = token.encode()
+        self._reports: queue.Queue[_Report | None] = queue.Queue()
+        self._listener: Callable[[_Report | None], None] = self._reports.put
+        self._lock = threading.Lock()
+        # a file, not a pipe: what ssh leaves in the background would keep a pipe open
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
+        self._ssh = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            # Ctrl-C is for the launcher
+            start_new_session=True,
+        )
+        self._thread = threading.Thread(target=self._read, name=f"agent of {host}", daemon=True)
+        self._thread.start()
+
+    def request(self, **what: Any) -> None:
+        """Send the agent its source, and what it is to do."""
+        self.send(agent=source(), token=self._token.decode(), host=self.host, **what)
+
+    def send(self, **what: Any) -> None:
+        """Send a line.
+
+        Raises
+        ------
+        ClusterError
+            When the connection has ended.
+        """
+        assert self._ssh.stdin is not None
+        try:
+            self._ssh.stdin.write(json.dumps(what).encode() + b"\n")
+            self._ssh.stdin.flush()
+        except (OSError, ValueError) as e:
+            raise ClusterError(f"{self.host}: {self.why_ended()}") from e
+
+    def receive(self, deadline: float) -> _Report:
+        """Return the next report.
+
+        Raises
+        ------
+        ClusterError
+            When there is none until the deadline, of the monotonic clock, or the agent has
+            failed.
+        """
+        try:
+            report = self._reports.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise ClusterError(f"{self.host}: no answer in time") from None
+        if report is None:
+            raise ClusterError(f"{self.host}: {self.why_ended()}")
+        if "failed" in report:
+            raise ClusterError(f"{self.host}: {report['failed']}")
+        return report
+
+    def listen(self, listener: Callable[[_Report | None], None]) -> None:
+        """Have all further reports told to a listener, and None when there will be no more."""
+        with self._lock:
+            self._listener = listener
+            while not self._reports.empty():
+                listener(self._reports.get())
+
+    def why_ended(self) -> str:
+        """Tell why the connection has ended: what ssh or the host's shell said last."""
+        try:
+            status = self._ssh.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "the connection hangs"
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else f"the connection ended with status {status}"
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until the agent has ended; return whether it has."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Cut the connection; the agent stays."""
+        self._ssh.kill()
+        self._ssh.wait()
+        self._thread.join()
+        for stream in (self._ssh.stdin, self._ssh.stdout, self._errors):
+            if stream is not None:
+                # what was not sent is not wanted any more
+                try:
+                    stream.close()
+                except OSError:
+                    continue
+
+    def _read(self) -> None:
+        assert self._ssh.stdout is not None
+        for line in self._ssh.stdout:
+            _, is_ours, text = line.partition(self._token)
+            if is_ours:
+                self._told(json.loads(text))
+        self._told(None)
+
+    def _told(self, report: _Report | None) -> None:
+        with self._lock:
+            self._listener(report)

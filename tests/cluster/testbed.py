@@ -1,0 +1,325 @@
+"""Several real machines on one, for tests: namespaces of Linux, with an sshd each.
+
+A machine has its own network address, host name, process table, home and ``/tmp``. What they
+share is the folder of the testbed, and the rest of the disk: Python and labkit are there.
+Needs root, sshd, ip, nsenter and unshare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sys.executable).parent
+
+_PROGRAMS = ("ip", "nsenter", "unshare", "sshd", "ssh", "ssh-keygen")
+_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+_NETWORK = "10.77.0"
+_NUMBERS = itertools.count()
+
+_SSHD = """\
+ListenAddress 0.0.0.0
+HostKey {key}
+AuthorizedKeysFile {authorized}
+PidFile none
+StrictModes no
+UsePAM no
+UseDNS no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+MaxStartups 100
+Subsystem sftp internal-sftp
+"""
+
+_SSH = """\
+Host *
+  IdentityFile {key}
+  IdentitiesOnly yes
+  UserKnownHostsFile {known}
+  StrictHostKeyChecking yes
+"""
+
+#: What the first process of a machine does: it makes the machine its own, and stays.
+_INIT = """\
+hostname {name}
+mount --make-rprivate /
+mount --bind {passwd} /etc/passwd
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs {folder}/tmp
+for shared in {shared}; do
+  case $shared in /tmp/*)
+    mkdir -p {folder}/tmp/"${{shared#/tmp/}}"
+    mount --bind "$shared" {folder}/tmp/"${{shared#/tmp/}}" ;;
+  esac
+done
+mount --bind {hosts} /etc/hosts
+mount -t tmpfs tmpfs /run && mkdir /run/sshd
+mount --rbind {folder}/tmp /tmp
+mount --bind {folder}/home {home}
+{sshd} -D -e -f {folder}/sshd.conf 2>{log} &
+while :; do wait; sleep 0.2; done
+"""
+
+
+def why_not() -> str:
+    """Return why there can be no testbed here; empty when there can."""
+    if os.geteuid() != 0:
+        return "machines for tests need root"
+    if missing := [name for name in _PROGRAMS if shutil.which(name, path=_PATH) is None]:
+        return f"machines for tests need {', '.join(missing)}"
+    done = _run("ip", "netns", "add", f"lk{os.getpid()}-try", check=False)
+    if done.returncode != 0:
+        return f"network namespaces cannot be made: {done.stderr.strip()}"
+    _run("ip", "netns", "delete", f"lk{os.getpid()}-try")
+    return ""
+
+
+def _run(*words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": _PATH}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr}{done.stdout}")
+    return done
+
+
+class Machine:
+    """One of them."""
+
+    def __init__(self, bed: Testbed, name: str, address: str) -> None:
+        self.name, self.address = name, address
+        self.folder = bed.folder / "machines" / name
+        self._bed = bed
+        self._namespace = f"{bed.prefix}-{name}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[str]] = []
+
+    def connect(self) -> None:
+        """Give it a network card, and plug that in."""
+        for name in ("home", "tmp"):
+            (self.folder / name).mkdir(parents=True)
+        _run("ip", "netns", "add", self._namespace)
+        card = f"v-{self.name}"
+        switch = self._bed.switch
+        ends = ("name", card, "netns", switch, "type", "veth", "peer")
+        _run("ip", "link", "add", *ends, "name", "eth0", "netns", self._namespace)
+        _run("ip", "-n", switch, "link", "set", card, "master", "bridge", "up")
+        _run("ip", "-n", self._namespace, "link", "set", "lo", "up")
+        _run("ip", "-n", self._namespace, "address", "add", f"{self.address}/24", "dev", "eth0")
+        _run("ip", "-n", self._namespace, "link", "set", "eth0", "up")
+        key = self.folder / "key"
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+        settings = _SSHD.format(key=key, authorized=self._bed.folder / "key.pub")
+        (self.folder / "sshd.conf").write_text(settings)
+        ssh = self.folder / "home" / ".ssh"
+        ssh.mkdir(mode=0o700)
+        known = self._bed.folder / "known_hosts"
+        (ssh / "config").write_text(_SSH.format(key=self._bed.folder / "key", known=known))
+
+    def boot(self) -> None:
+        """Switch it on."""
+        init = _INIT.format(
+            name=self.name,
+            folder=self.folder,
+            shared=f"{self._bed.folder} {ROOT}",
+            home=self._bed.home,
+            passwd=self._bed.folder / "passwd",
+            hosts=self._bed.folder / "hosts",
+            sshd=shutil.which("sshd", path=_PATH),
+            log=self.folder / "sshd.log",
+        )
+        (self.folder / "sshd.log").unlink(missing_ok=True)
+        # the end of unshare is the end of all processes of the machine
+        spaces = ("--uts", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
+        words = ("nsenter", f"--net=/run/netns/{self._namespace}", "unshare", *spaces)
+        with (self.folder / "init.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*words, "bash", "-ec", init],
+                env={**os.environ, "PATH": _PATH},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is switched on."""
+        return self._process is not None
+
+    def wait(self, timeout_s: float = 20) -> None:
+        """Wait until one can log in."""
+        log = self.folder / "sshd.log"
+        deadline = time.monotonic() + timeout_s
+        while not log.exists() or "Server listening" not in log.read_text():
+            told = (self.folder / "init.log").read_text()
+            assert time.monotonic() < deadline, f"{self.name} does not come up: {told}"
+            time.sleep(0.02)
+
+    def power_off(self) -> None:
+        """Cut the power."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        for process in self._started:
+            process.communicate()
+        self._started.clear()
+
+    def words(self, *command: str | Path) -> list[str]:
+        """Return what executes a command on the machine."""
+        spaces = ("--net", "--uts", "--mount", "--ipc", "--pid")
+        return ["nsenter", "-t", self._first().name, *spaces, *map(str, command)]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment that a login there has, with labkit's own programs."""
+        return {
+            "PATH": f"{SCRIPTS}:{_PATH}",
+            "HOME": str(self._bed.home),
+            "PYTHONPATH": str(ROOT),
+            "LANG": "C.UTF-8",
+            **more,
+        }
+
+    def start(self, *command: str | Path, **more: str) -> subprocess.Popen[str]:
+        """Start a command on the machine, with its output in one pipe."""
+        process = subprocess.Popen(
+            self.words(*command),
+            env=self.environment(**more),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def execute(self, *command: str | Path, timeout_s: float = 60, **more: str) -> str:
+        """Execute a command on the machine; return its output."""
+        with self.start(*command, **more) as process:
+            try:
+                out, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                out, _ = process.communicate()
+                raise AssertionError(f"{command} hangs: {out}") from None
+        assert process.returncode == 0, f"{self.name}: {command}: {out}"
+        return out
+
+    def processes(self, *words: str) -> dict[int, str]:
+        """Return its processes that have a word in their command lines, by number out here."""
+        own = self._first() / "ns" / "pid"
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            # any of them may end meanwhile
+            with contextlib.suppress(OSError):
+                if (process / "ns" / "pid").readlink() == own.readlink():
+                    line = (process / "cmdline").read_text().replace("\0", " ")
+                    if any(word in line for word in words):
+                        found[int(process.name)] = line
+        return found
+
+    def end(self, *words: str) -> None:
+        """Kill its processes that have a word in their command lines."""
+        for pid in self.processes(*words):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _first(self) -> Path:
+        """Return where the kernel shows its first process."""
+        assert self._process is not None
+        outer = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        (inner,) = outer.read_text().split()
+        return Path("/proc", inner)
+
+    def disconnect(self) -> None:
+        """Remove it."""
+        self.power_off()
+        _run("ip", "netns", "delete", self._namespace, check=False)
+
+
+class Testbed:
+    """Machines ``ctl``, for the controller, and ``h1``, ``h2``, …, in one network.
+
+    Parameters
+    ----------
+    folder : Path
+        What they share; empty.
+    hosts : int
+        How many beside ``ctl``.
+    """
+
+    __test__ = False
+
+    def __init__(self, folder: Path, hosts: int) -> None:
+        self.folder = folder
+        #: Each machine has another folder there; root's own may hold the interpreter.
+        self.home = folder / "home"
+        # several of them may be up at once
+        self.prefix = f"lk{os.getpid()}-{next(_NUMBERS)}"
+        self.switch = f"{self.prefix}-switch"
+        names = ["ctl", *(f"h{i}" for i in range(1, hosts + 1))]
+        numbers = [100, *range(1, hosts + 1)]
+        self.machines = {
+            name: Machine(self, name, f"{_NETWORK}.{number}")
+            for name, number in zip(names, numbers, strict=True)
+        }
+
+    def __getitem__(self, name: str) -> Machine:
+        return self.machines[name]
+
+    def __enter__(self) -> Testbed:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for machine in self.machines.values():
+            machine.disconnect()
+        _run("ip", "netns", "delete", self.switch, check=False)
+
+    def _start(self) -> None:
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "key")
+        _run("ip", "netns", "add", self.switch)
+        _run("ip", "-n", self.switch, "link", "add", "bridge", "type", "bridge")
+        _run("ip", "-n", self.switch, "link", "set", "bridge", "up")
+        self.home.mkdir()
+        users = Path("/etc/passwd").read_text()
+        users = re.sub(
+            r"^root:.*", f"root:x:0:0:root:{self.home}:/bin/bash", users, flags=re.MULTILINE
+        )
+        (self.folder / "passwd").write_text(users)
+        named = [f"{m.address} {m.name}" for m in self.machines.values()]
+        (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *named, ""]))
+        for machine in self.machines.values():
+            machine.connect()
+        (self.folder / "known_hosts").write_text("".join(self._known()))
+        for machine in self.machines.values():
+            machine.boot()
+        for machine in self.machines.values():
+            machine.wait()
+
+    def _known(self) -> Iterator[str]:
+        for machine in self.machines.values():
+            kind, key, *_ = (machine.folder / "key.pub").read_text().split()
+            yield f"{machine.name},{machine.address} {kind} {key}\n"
+
+
+def python(code: str) -> Sequence[str]:
+    """Return the command that executes some Python."""
+    return (sys.executable, "-c", code)
