@@ -53,7 +53,7 @@ class Outbox:
         self._records: list[bytes] = []
         self._size = 0
         self._fresh: list[tuple[int, Run]] = []
-        self._flushed = self._synced = time.monotonic()
+        self._flushed = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._keep_writing, daemon=True)
@@ -76,10 +76,21 @@ class Outbox:
                 self._flush()
 
     def _keep_writing(self) -> None:
-        """Write, while a slow point runs, what quick ones before it have given."""
+        """Write what waits while a slow point runs, and have the disk hold it; no point waits."""
         while not self._ended.wait(SYNC_S):
             with self._lock:
                 self._flush()
+                out = self._spool
+            if out is not None:
+                self._sync(out)
+
+    def _sync(self, out: spool.Spool) -> None:
+        try:
+            out.sync()
+        except OSError:
+            with self._lock:
+                if out is self._spool:
+                    self._do_without(out)
 
     def _flush(self) -> None:
         if not self._fresh:
@@ -88,13 +99,10 @@ class Outbox:
         self._fresh = []
         self._flushed = time.monotonic()
         self._size += len(record)
-        sync = self._flushed - self._synced > SYNC_S
-        if sync:
-            self._synced = self._flushed
         if self._spool is None:
             self._records.append(record)
         else:
-            self._keep(self._spool, record, sync=sync)
+            self._keep(self._spool, record)
 
     def _record(self, runs: Sequence[tuple[int, Run]]) -> bytes:
         """Pickle runs; one that cannot be pickled becomes a failed one that says why."""
@@ -111,21 +119,23 @@ class Outbox:
         exceptions[:] = map(_as_it_arrives, exceptions)
         return pickle.dumps(batch, protocol=5)
 
-    def _keep(self, out: spool.Spool, record: bytes, *, sync: bool) -> None:
+    def _keep(self, out: spool.Spool, record: bytes) -> None:
         """Put a record into the spool; do without one when that fails."""
         try:
             out.append(record)
-            if sync:
-                out.sync()
         except OSError:
-            kept = out.records()
-            # it may be there, although the disk does not hold it
-            self._records = kept if kept[-1:] == [record] else [*kept, record]
-            out.discard()
-            self._spool = None
+            self._do_without(out)
+            # it may be there, although its file could not be flushed
+            if self._records[-1:] != [record]:
+                self._records.append(record)
             return
         if not self._is_long:
             self._records.append(record)
+
+    def _do_without(self, out: spool.Spool) -> None:
+        self._records = out.records()
+        out.discard()
+        self._spool = None
 
     def answer(self, seconds: float) -> Answer:
         """Return what the lab is told at the end; complete the spool, or remove it."""
