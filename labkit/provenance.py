@@ -12,6 +12,7 @@ import inspect
 import os
 import platform
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,18 @@ def _git(place: Path) -> tuple[str | None, bool | None]:
     A file that git does not know differs, too.
     """
     folder = place if place.is_dir() else place.parent
+    questions = [
+        ("rev-parse", "HEAD"),
+        ("status", "--porcelain", "--untracked-files=no"),
+        ("ls-files", "--", place.name),
+    ]
     try:
-        commit = _ask_git(folder, "rev-parse", "HEAD").strip()
-        changed = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
-        is_known = place.is_dir() or _ask_git(folder, "ls-files", "--", place.name)
+        # git takes longer to start than to answer
+        with ThreadPoolExecutor() as pool:
+            commit, changed, known = pool.map(lambda q: _ask_git(folder, *q), questions)
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return commit, bool(changed) or not is_known
+    return commit.strip(), bool(changed) or not (known or place.is_dir())
 
 
 def _ask_git(folder: Path, *question: str) -> str:
