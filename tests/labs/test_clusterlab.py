@@ -253,7 +253,7 @@ class TestLostEngines:
             p.pid
             for p in psutil.process_iter(["cmdline"])
             if "ipyparallel.engine" in (p.info["cmdline"] or [])
-            and str(own._own.folder) in " ".join(p.info["cmdline"])
+            and str(own._connection.own.folder) in " ".join(p.info["cmdline"])
         ]:
             os.kill(pid, signal.SIGKILL)
         assert own.wait(timeout=120)
@@ -262,7 +262,7 @@ class TestLostEngines:
     def test_a_cluster_that_is_gone_is_said(self, own, tmp_path):
         own["x"] = range(200)
         own.runExperiment(Sleeps(0.05))
-        own._own._supervisor.kill()
+        own._connection.own._supervisor.kill()
         with pytest.raises(ClusterError, match="own cluster has ended"):
             own.wait(timeout=60)
         own.close()
@@ -271,8 +271,8 @@ class TestLostEngines:
         assert len(own.missing(Sleeps())) == 200 - done
 
     def test_a_dead_cluster_is_said_before_work_is_given_to_it(self, own):
-        own._own._supervisor.kill()
-        own._own._supervisor.wait()
+        own._connection.own._supervisor.kill()
+        own._connection.own._supervisor.wait()
         with pytest.raises(ClusterError, match="own cluster has ended"):
             own.runExperiment(Square())
         assert not own.notebook().anyPending()
