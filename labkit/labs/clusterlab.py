@@ -24,11 +24,13 @@ from labkit.errors import (
 )
 from labkit.garbage import uncollected
 from labkit.labs.background import Background
-from labkit.labs.chunkedlab import ChunkedLab, Runs
+from labkit.labs.chunkedlab import ChunkedLab
 from labkit.labs.connection import Connection
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import shell
+from labkit.labs.recording import Runs, count
 from labkit.labs.sweep import Group, Sweep
+from labkit.labs.traffic import Sent
 from labkit.notebook.labnotebook import SentChunk
 from labkit.source import code_digest
 
@@ -122,9 +124,8 @@ timeout, cluster_id
             "cluster_id": cluster_id,
             **extra_args,
         }
-        # not self: what engines wake must not keep the lab alive
-        arrived = self._arrived
-        self._connection = Connection(n, arguments, lambda: arrived.put(""))
+        # engines wake the traffic, not self: that would keep the lab alive
+        self._connection = Connection(n, arguments, self._traffic.wake)
         self._background: Background | None = None
         self._leftovers: Leftovers | None = None
         self._loadable: set[tuple[tuple[bytes, str], tuple[str, ...]]] = set()
@@ -144,7 +145,7 @@ timeout, cluster_id
         if self._connection.is_open:
             return
         self._connection.open()
-        self._leave_spools |= self._connection.own is not None
+        self._salvage.finds_spools |= self._connection.own is not None
         self.activate()
         self._go_on_after_reconnection()
         if self._background is None and self.notebook().isConcurrent():
@@ -154,13 +155,12 @@ timeout, cluster_id
 
     def _go_on_after_reconnection(self) -> None:
         """Save what engines had finished before the connection was lost, and send the rest."""
-        outstanding = list(self._outstanding.values())
-        lost = [chunk for chunk, future in outstanding if not future.done()]
-        for chunk in lost:
-            del self._outstanding[chunk.name]
-            self._save(chunk)
-            self._send_pending(chunk)
-        self.notebook().dropChunks([chunk.name for chunk in lost])
+        lost = [sent for sent in self._traffic if not sent.future.done()]
+        for sent in lost:
+            self._traffic.remove(sent)
+            self._save(sent)
+            self._send_pending(sent.chunk)
+        self.notebook().dropChunks([sent.chunk.name for sent in lost])
 
     def activate(self) -> None:
         """Let the magics of a notebook (``%px``) use this lab's cluster.
@@ -190,7 +190,7 @@ timeout, cluster_id
         if self._connection.own is not None:
             self._connection.end()
             self.abandon()
-        self._outstanding.clear()
+        self._traffic.clear()
         self._attachments.clear()
         super().close()
 
@@ -312,9 +312,9 @@ timeout, cluster_id
         """Note in the notebook which messages carry what is pending."""
         fresh: list[tuple[Chunk, Any]]
         fresh = [
-            (chunk, future)
-            for name, (chunk, future) in list(self._outstanding.items())
-            if name not in self._noted and _is_message(future)
+            (sent.chunk, sent.future)
+            for sent in self._traffic
+            if sent.chunk.name not in self._noted and _is_message(sent.future)
         ]
         self.notebook().recordChunks(
             [
@@ -374,9 +374,7 @@ timeout, cluster_id
 
     def _stop_cancelled(self, jobs: set[str]) -> None:
         concerned: list[Any] = [
-            future
-            for chunk, future in list(self._outstanding.values())
-            if not jobs.isdisjoint(chunk.jobs())
+            sent.future for sent in self._traffic if not jobs.isdisjoint(sent.chunk.jobs())
         ]
         messages = {future.msg_ids[0] for future in concerned if _is_message(future)}
         inherited = self._left_behind().carrying_only(jobs)
@@ -419,24 +417,24 @@ timeout, cluster_id
             self._connected().hub.purge(known)
         except ClusterError:
             # it has died, which no longer matters when everything has arrived
-            if self._outstanding:
+            if self._traffic:
                 raise
 
-    def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
+    def _runs_of(self, sent: Sent) -> Runs:
         import ipyparallel
 
-        if future.cancelled() or isinstance(future.exception(), ipyparallel.error.TaskAborted):
-            return self._after_withdrawal(chunk)
-        return super()._runs_of(chunk, future)
+        if isinstance(sent.exception(), ipyparallel.error.TaskAborted):
+            return self._after_withdrawal(sent.chunk)
+        return super()._runs_of(sent)
 
-    def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
-        super()._forget(chunk, future)
-        self._noted.discard(chunk.name)
-        if not _is_message(future):
+    def _forget(self, sent: Sent) -> None:
+        super()._forget(sent)
+        self._noted.discard(sent.chunk.name)
+        if not _is_message(sent.future):
             return
-        self._connected().client.purge_local_results(future)
+        self._connected().client.purge_local_results(sent.future)
         if self._connection.own is None:
-            self._known_at_hub.append(future)
+            self._known_at_hub.append(sent.future)
 
     def _look_around(self) -> int:
         hub = self._connected().hub
@@ -447,7 +445,7 @@ timeout, cluster_id
     def _left_behind(self) -> Leftovers:
         """Return what an earlier lab has left pending on this cluster."""
         if self._leftovers is None:
-            mine = set(self._outstanding)
+            mine = self._traffic.names()
             self._leftovers = Leftovers(self.notebook(), self._connection.name, mine)
         return self._leftovers
 
@@ -474,7 +472,7 @@ timeout, cluster_id
             # a cluster that would be started for this knows of nothing
             return 0
         left_behind = self._left_behind().collect(self._connected().hub)
-        return left_behind + sum(map(len, self._take(0.0)))
+        return left_behind + count(self._take(0.0))
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending in any result set.
@@ -509,7 +507,7 @@ timeout, cluster_id
         return True
 
     def _is_all_here(self) -> bool:
-        nothing_comes = not self._outstanding and not self._left_behind()
+        nothing_comes = not self._traffic and not self._left_behind()
         return nothing_comes or not self.notebook().anyPending()
 
 

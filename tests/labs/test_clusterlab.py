@@ -23,7 +23,7 @@ from labkit.errors import (
     ParameterError,
     SourceChangedWarning,
 )
-from labkit.labs import chunkedlab
+from labkit.labs.traffic import Sent
 
 from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable
 
@@ -116,14 +116,14 @@ def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
     ("times", "reason"), [(1, None), (99, "outcomes lost, spool damaged, 3 attempts")]
 )
 def test_outcomes_that_a_disk_loses_are_made_again_so_many_times(lab, monkeypatch, times, reason):
-    def spooled(chunk, answer):
-        if chunk.attempt <= times:
-            path = chunkedlab.spool_of(chunk)
+    def spooled(sent, answer):
+        if sent.chunk.attempt <= times:
+            path = sent.spool()
             os.truncate(path, path.stat().st_size - 1)
-        return real(chunk, answer)
+        return real(sent, answer)
 
-    real = chunkedlab._spooled
-    monkeypatch.setattr(chunkedlab, "_spooled", spooled)
+    real = Sent._spooled
+    monkeypatch.setattr(Sent, "_spooled", spooled)
     lab.runExperiment(Arrays())
     assert lab.wait(timeout=30)
     (found,) = lab.notebook().dataframe(only_successful=False).to_dict("records")
