@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import signal
 from collections.abc import Mapping
@@ -14,14 +13,9 @@ from typing import TYPE_CHECKING, Any
 import epyc
 
 from labkit.attachment import Attachment
-from labkit.bundle import MOST_BYTES
-from labkit.engine.hand import ask, run_chunk
+from labkit.engine.hand import run_chunk
 from labkit.engine.messages import Chunk
-from labkit.errors import (
-    ClusterError,
-    ExperimentError,
-    MissingAttachmentError,
-)
+from labkit.errors import ClusterError, MissingAttachmentError
 from labkit.garbage import uncollected
 from labkit.labs.background import Background
 from labkit.labs.chunkedlab import ChunkedLab
@@ -29,10 +23,10 @@ from labkit.labs.connection import Connection
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import shell
 from labkit.labs.recording import Runs, count
-from labkit.labs.sweep import Group, Sweep
+from labkit.labs.rehearsal import Rehearsal
+from labkit.labs.sweep import Sweep
 from labkit.labs.traffic import Sent
 from labkit.notebook.labnotebook import SentChunk
-from labkit.source import code_digest
 
 if TYPE_CHECKING:
     import ipyparallel
@@ -41,11 +35,6 @@ if TYPE_CHECKING:
     from labkit.notebook import LabNotebook
 
 __all__ = ["ClusterLab"]
-
-logger = logging.getLogger(__name__)
-
-#: How long idle engines may take to load an experiment, before it is sent to work unchecked.
-_CHECK_S = 30.0
 
 
 class ClusterLab(ChunkedLab, epyc.ClusterLab):
@@ -126,9 +115,9 @@ timeout, cluster_id
         }
         # engines wake the traffic, not self: that would keep the lab alive
         self._connection = Connection(n, arguments, self._traffic.wake)
+        self._rehearsal = Rehearsal()
         self._background: Background | None = None
         self._leftovers: Leftovers | None = None
-        self._loadable: set[tuple[tuple[bytes, str], tuple[str, ...]]] = set()
         self._noted: set[str] = set()
         self._known_at_hub: list[Any] = []
         self.open()
@@ -222,7 +211,7 @@ timeout, cluster_id
     def _disconnect(self) -> None:
         self._connection.close()
         self._leftovers = None
-        self._loadable.clear()
+        self._rehearsal.forget()
         self._noted.clear()
 
     def numberOfEngines(self) -> int:
@@ -243,7 +232,7 @@ timeout, cluster_id
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
         for group in sweep.groups:
-            self._check_on_engines(group)
+            self._rehearsal.hold(group, self._connected(), lambda: self._is_draining)
         self._supply(self._attach(sweep))
         with uncollected():
             notebook.current().addPendingResults(sweep.name, list(sweep.points()))
@@ -265,41 +254,6 @@ timeout, cluster_id
         assert missing.engine is not None
         return self._connected().courier.bring(missing.engine, missing.store, attachment)
 
-    def _check_on_engines(self, group: Group) -> None:
-        """Have the engines load the experiment, if they are idle, before any work starts."""
-        import ipyparallel
-
-        e = group.experiment
-        code = group.message(), code_digest(e)
-        checked = code, tuple(bundle.archive.digest for bundle in group.bundles())
-        connection = self._connected()
-        client = connection.client
-        if not client.ids:
-            raise ClusterError(
-                "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
-            )
-        if checked in self._loadable:
-            return
-        idle = connection.hub.idle()
-        connection.courier.supply_code(group.pickled_bundles(), idle, lambda: self._is_draining)
-        if idle != client.ids:
-            return
-        result = client[:].apply_async(ask, "why_not_loadable", *code, group.pickled_bundles())
-        try:
-            problems = [p.decode() for p in result.get(timeout=_CHECK_S) if p]
-        except ipyparallel.error.TimeoutError:
-            return
-        except ipyparallel.error.RemoteError as remote:
-            problems = [str(remote).strip().splitlines()[-1]]
-        if problems:
-            raise ExperimentError(
-                f"{type(e).__qualname__} cannot be loaded on {len(problems)} of "
-                f"{len(client.ids)} engines: {problems[0]}. Install what is missing there: "
-                "packages beside the notebook travel by themselves, up to "
-                f"{MOST_BYTES / 2**20:.0f} MB"
-            )
-        self._loadable.add(checked)
-
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         result: Future[bytes] = (
             self._connected()
@@ -316,11 +270,10 @@ timeout, cluster_id
             for sent in self._traffic
             if sent.chunk.name not in self._noted and _is_message(sent.future)
         ]
+        cluster = self._connection.name
         self.notebook().recordChunks(
             [
-                SentChunk(
-                    c.name, c.sweep, c.first, c.stop, self._connection.name, result.msg_ids[0]
-                )
+                SentChunk(c.name, c.sweep, c.first, c.stop, cluster, result.msg_ids[0])
                 for c, result in fresh
             ]
         )
