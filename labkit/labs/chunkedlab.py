@@ -221,7 +221,7 @@ class ChunkedLab(Lab):
         """Return the runs that a chunk gave; send again what it could not run."""
         chunk, e = sent.chunk, sent.exception()
         if e is None:
-            return self._send_again(chunk) if sent.has_waited() else self._answered(sent)
+            return self._send_again(chunk) if sent.is_supplied() else self._answered(sent)
         if isinstance(e, CancelledError):
             return self._after_withdrawal(chunk)
         missing = _missing(e)

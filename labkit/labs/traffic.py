@@ -41,13 +41,13 @@ class Sent:
         except CancelledError as e:
             return e
 
-    def has_waited(self) -> bool:
-        """Test whether the chunk has waited for an attachment, and may be sent now."""
+    def is_supplied(self) -> bool:
+        """Test whether what the chunk has waited for was brought: it may be sent now."""
         return self.exception() is None and self.future.result() == ARRIVED
 
     def is_outcome(self) -> bool:
         """Test whether nothing has to be done with what has arrived but to record it."""
-        if self.exception() is not None or self.has_waited():
+        if self.exception() is not None or self.is_supplied():
             return False
         if self._read_ahead is None:
             self._read_ahead = pickle.loads(self.future.result())
