@@ -115,12 +115,12 @@ class Connection:
             When it does not answer, or does not come up.
         """
         if self._line is None:
-            client = self._elsewhere() if self.engines is None else self._of_own(self.engines)
+            client = self._to_other() if self.engines is None else self._to_own(self.engines)
             hub = Hub(client, self._where())
             courier = Courier(client, hub, self._wake, self.own is not None)
             self._line = _Line(client, hub, courier)
 
-    def _of_own(self, engines: int) -> ipyparallel.Client:
+    def _to_own(self, engines: int) -> ipyparallel.Client:
         from labkit.cluster.local import LocalCluster
 
         self.own = self.own or LocalCluster(engines)
@@ -133,7 +133,7 @@ class Connection:
         self._end_own = weakref.finalize(self, _end, self.own, client)
         return client
 
-    def _elsewhere(self) -> ipyparallel.Client:
+    def _to_other(self) -> ipyparallel.Client:
         import ipyparallel
 
         # ipyparallel ignores url_file as a keyword
