@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
-import logging
 import os
-import platform
 import signal
-import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,40 +13,28 @@ from typing import TYPE_CHECKING, Any
 import epyc
 
 from labkit.attachment import Attachment
-from labkit.bundle import MOST_BYTES
-from labkit.engine.hand import ask, run_chunk
+from labkit.engine.hand import run_chunk
 from labkit.engine.messages import Chunk
-from labkit.errors import (
-    ClusterError,
-    ClusterStartError,
-    ExperimentError,
-    MissingAttachmentError,
-    ParameterError,
-)
+from labkit.errors import ClusterError, MissingAttachmentError
 from labkit.garbage import uncollected
 from labkit.labs.background import Background
-from labkit.labs.chunkedlab import ChunkedLab, Runs
-from labkit.labs.delivery import Courier
-from labkit.labs.hub import Hub
-from labkit.labs.leftovers import ALIVE, AT, OWN, Leftovers
+from labkit.labs.chunkedlab import ChunkedLab
+from labkit.labs.connection import Connection
+from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import shell
-from labkit.labs.sweep import Group, Sweep
+from labkit.labs.recording import Runs, count
+from labkit.labs.rehearsal import Rehearsal
+from labkit.labs.sweep import Sweep
+from labkit.labs.traffic import Sent
 from labkit.notebook.labnotebook import SentChunk
-from labkit.source import code_digest
 
 if TYPE_CHECKING:
     import ipyparallel
 
-    from labkit.cluster.local import LocalCluster
     from labkit.designs import Design
     from labkit.notebook import LabNotebook
 
 __all__ = ["ClusterLab"]
-
-logger = logging.getLogger(__name__)
-
-#: How long idle engines may take to load an experiment, before it is sent to work unchecked.
-_CHECK_S = 30.0
 
 
 class ClusterLab(ChunkedLab, epyc.ClusterLab):
@@ -114,24 +98,7 @@ timeout, cluster_id
     ) -> None:
         ChunkedLab.__init__(self, notebook, design)
         self._begin(retries)
-        where = url_file or profile or profile_dir
-        if n is not None and where is not None:
-            raise ParameterError(
-                f"ClusterLab(n={n}) starts a cluster of its own, and {where} is another: give one"
-            )
-        self._engines_wanted = n
-        self._own: LocalCluster | None = None
-        self._client: ipyparallel.Client | None = None
-        self._courier: Courier | None = None
-        self._hub: Hub | None = None
-        self._background: Background | None = None
-        self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
-        self._cluster = ""
-        self._leftovers: Leftovers | None = None
-        self._loadable: set[tuple[tuple[bytes, str], tuple[str, ...]]] = set()
-        self._noted: set[str] = set()
-        self._known_at_hub: list[Any] = []
-        self._arguments = {
+        arguments = {
             "url_file": url_file,
             "profile": profile,
             "profile_dir": profile_dir,
@@ -146,24 +113,28 @@ timeout, cluster_id
             "cluster_id": cluster_id,
             **extra_args,
         }
+        # engines wake the traffic, not self: that would keep the lab alive
+        self._connection = Connection(n, arguments, self._traffic.wake)
+        self._rehearsal = Rehearsal()
+        self._background: Background | None = None
+        self._leftovers: Leftovers | None = None
+        self._noted: set[str] = set()
+        self._known_at_hub: list[Any] = []
         self.open()
 
     # ---------- connection ----------
 
+    @property
+    def _client(self) -> ipyparallel.Client | None:
+        """The client, by epyc's name for it: what of epyc's is not overridden uses it."""
+        return self._connection.client if self._connection.is_open else None
+
     def connect(self) -> None:
         """Connect to the cluster, if there is no connection."""
-        if self._client is not None:
+        if self._connection.is_open:
             return
-        if self._engines_wanted is not None:
-            self._connect_to_own(self._engines_wanted)
-        else:
-            self._client = self._connect_elsewhere()
-            place = f"{self._where()} {self._arguments['cluster_id'] or ''} on {platform.node()}"
-            self._cluster = f"{_name_of(self._client)}{AT}{place}"
-        # not self: what may be called must not keep the lab alive
-        arrived = self._arrived
-        self._hub = hub = Hub(self._client, self._where())
-        self._courier = Courier(self._client, hub, lambda: arrived.put(""), self._own is not None)
+        self._connection.open()
+        self._salvage.finds_spools |= self._connection.own is not None
         self.activate()
         self._go_on_after_reconnection()
         if self._background is None and self.notebook().isConcurrent():
@@ -173,48 +144,12 @@ timeout, cluster_id
 
     def _go_on_after_reconnection(self) -> None:
         """Save what engines had finished before the connection was lost, and send the rest."""
-        outstanding = list(self._outstanding.values())
-        lost = [chunk for chunk, future in outstanding if not future.done()]
-        for chunk in lost:
-            del self._outstanding[chunk.name]
-            self._save(chunk)
-            self._send_pending(chunk)
-        self.notebook().dropChunks([chunk.name for chunk in lost])
-
-    def _connect_to_own(self, engines: int) -> None:
-        from labkit.cluster.local import LocalCluster
-
-        self._own = self._own or LocalCluster(engines)
-        self._client = self._own.connect()
-        self._leave_spools = True
-        ALIVE.discard(self._cluster)
-        self._cluster = OWN + _name_of(self._client)
-        ALIVE.add(self._cluster)
-        # a lab that nobody holds any more, as when its cell runs again, ends its cluster
-        self._end_own.detach()
-        self._end_own = weakref.finalize(self, _end, self._own, self._client)
-
-    def _connect_elsewhere(self) -> ipyparallel.Client:
-        import ipyparallel
-
-        # ipyparallel ignores url_file as a keyword
-        arguments = dict(self._arguments)
-        url_file = arguments.pop("url_file")
-        try:
-            return ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
-        except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
-            start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
-            raise ClusterStartError(
-                f"no cluster answers at {self._where()}: {str(e).splitlines()[0].rstrip('.')}. "
-                f"Start one by: ipcluster start{start}; "
-                "or let the lab start one on this machine: ClusterLab(n=4)"
-            ) from e
-
-    def _where(self) -> str:
-        """Name the cluster in a message."""
-        arguments = self._arguments
-        profile = arguments["profile"] or arguments["profile_dir"] or "default"
-        return str(arguments["url_file"] or f"profile {profile}")
+        lost = [sent for sent in self._traffic if not sent.future.done()]
+        for sent in lost:
+            self._traffic.remove(sent)
+            self._save(sent)
+            self._send_pending(sent.chunk)
+        self.notebook().dropChunks([sent.chunk.name for sent in lost])
 
     def activate(self) -> None:
         """Let the magics of a notebook (``%px``) use this lab's cluster.
@@ -224,10 +159,10 @@ timeout, cluster_id
         ClusterError
             When the lab is closed.
         """
-        if self._client is None:
+        if not self._connection.is_open:
             raise ClusterError("the lab is closed: open it, and then activate it")
         if shell() is not None:
-            self._client.direct_view().activate()
+            self._connection.client.direct_view().activate()
 
     def open(self) -> None:
         """Connect to the cluster, or start the own one, if there is no connection."""
@@ -240,43 +175,32 @@ timeout, cluster_id
         not finished stays pending, and the next lab takes it.
         """
         self._end_background()
-        if self._client is not None:
-            ALIVE.discard(self._cluster)
-            self._disconnect()
-        if self._own is not None:
-            self._end_own()
-            self._own = None
+        self._disconnect()
+        if self._connection.own is not None:
+            self._connection.end()
             self.abandon()
-        self._outstanding.clear()
+        self._traffic.clear()
         self._attachments.clear()
         super().close()
 
     def recreate(self) -> tuple[str, dict[str, Any]]:
         """Return the class and arguments that make such a lab again."""
         name, arguments = epyc.Lab.recreate(self)
-        return name, {**arguments, **self._arguments, "n": self._engines_wanted}
+        known = self._connection
+        return name, {**arguments, **known.arguments, "n": known.engines}
 
-    def _connected(self) -> ipyparallel.Client:
-        """Return the connection.
+    def _connected(self) -> Connection:
+        """Return the connection, which is open.
 
         Raises
         ------
         ClusterError
-            When the lab's own cluster has ended: its hub would never answer.
+            When the lab's own cluster has ended.
         """
-        if self._own is not None and not self._own.is_alive():
-            raise ClusterError(
-                "the lab's own cluster has ended: close the lab, "
-                "and run what is missing with a new one"
-            )
-        if self._own is not None and self._client is not None and self._own.is_another():
-            logger.warning("the controller of the lab's own cluster has died: there is a new one")
-            self._disconnect()
-        if self._hub is not None and self._hub.is_lost:
+        if self._connection.is_lost():
             self._disconnect()
         self.open()
-        assert self._client is not None
-        return self._client
+        return self._connection
 
     def _end_background(self) -> None:
         if self._background is not None:
@@ -285,18 +209,10 @@ timeout, cluster_id
             self._background = None
 
     def _disconnect(self) -> None:
-        if self._client is not None:
-            self._client.close()
-        self._client = self._courier = self._hub = None
+        self._connection.close()
         self._leftovers = None
-        self._loadable.clear()
+        self._rehearsal.forget()
         self._noted.clear()
-
-    def _asked(self) -> Hub:
-        """Return the hub of the connection."""
-        self._connected()
-        assert self._hub is not None
-        return self._hub
 
     def numberOfEngines(self) -> int:
         """Return the number of engines that are there now."""
@@ -305,18 +221,18 @@ timeout, cluster_id
     # ---------- sending ----------
 
     def _width(self) -> int:
-        return len(self._connected().ids)
+        return len(self._connected().client.ids)
 
     def _spool_folder(self) -> Path | None:
         folder = super()._spool_folder()
-        if folder is None and self._own is not None:
-            return self._own.folder / "spool"
+        if folder is None and self._connection.own is not None:
+            return self._connection.own.folder / "spool"
         return folder
 
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
         for group in sweep.groups:
-            self._check_on_engines(group)
+            self._rehearsal.hold(group, self._connected(), lambda: self._is_draining)
         self._supply(self._attach(sweep))
         with uncollected():
             notebook.current().addPendingResults(sweep.name, list(sweep.points()))
@@ -331,54 +247,18 @@ timeout, cluster_id
     def _supply(self, attachments: list[Attachment]) -> None:
         """Bring attachments where engines are idle; others say what they miss when they need it."""
         if attachments:
-            hub = self._asked()
-            assert self._courier is not None
-            self._courier.supply(attachments, hub.idle(), lambda: self._is_draining)
+            to = self._connected()
+            to.courier.supply(attachments, to.hub.idle(), lambda: self._is_draining)
 
     def _bring(self, missing: MissingAttachmentError, attachment: Attachment) -> Future[bytes]:
-        self._connected()
-        assert self._courier is not None
         assert missing.engine is not None
-        return self._courier.bring(missing.engine, missing.store, attachment)
-
-    def _check_on_engines(self, group: Group) -> None:
-        """Have the engines load the experiment, if they are idle, before any work starts."""
-        import ipyparallel
-
-        e = group.experiment
-        code = group.message(), code_digest(e)
-        checked = code, tuple(bundle.archive.digest for bundle in group.bundles())
-        client = self._connected()
-        if not client.ids:
-            raise ClusterError(
-                "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
-            )
-        if checked in self._loadable:
-            return
-        idle = self._asked().idle()
-        assert self._courier is not None
-        self._courier.supply_code(group.pickled_bundles(), idle, lambda: self._is_draining)
-        if idle != client.ids:
-            return
-        result = client[:].apply_async(ask, "why_not_loadable", *code, group.pickled_bundles())
-        try:
-            problems = [p.decode() for p in result.get(timeout=_CHECK_S) if p]
-        except ipyparallel.error.TimeoutError:
-            return
-        except ipyparallel.error.RemoteError as remote:
-            problems = [str(remote).strip().splitlines()[-1]]
-        if problems:
-            raise ExperimentError(
-                f"{type(e).__qualname__} cannot be loaded on {len(problems)} of "
-                f"{len(client.ids)} engines: {problems[0]}. Install what is missing there: "
-                "packages beside the notebook travel by themselves, up to "
-                f"{MOST_BYTES / 2**20:.0f} MB"
-            )
-        self._loadable.add(checked)
+        return self._connected().courier.bring(missing.engine, missing.store, attachment)
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         result: Future[bytes] = (
-            self._connected().load_balanced_view().apply_async(run_chunk, chunk.order, message)
+            self._connected()
+            .client.load_balanced_view()
+            .apply_async(run_chunk, chunk.order, message)
         )
         return result
 
@@ -386,13 +266,14 @@ timeout, cluster_id
         """Note in the notebook which messages carry what is pending."""
         fresh: list[tuple[Chunk, Any]]
         fresh = [
-            (chunk, future)
-            for name, (chunk, future) in list(self._outstanding.items())
-            if name not in self._noted and _is_message(future)
+            (sent.chunk, sent.future)
+            for sent in self._traffic
+            if sent.chunk.name not in self._noted and _is_message(sent.future)
         ]
+        cluster = self._connection.name
         self.notebook().recordChunks(
             [
-                SentChunk(c.name, c.sweep, c.first, c.stop, self._cluster, result.msg_ids[0])
+                SentChunk(c.name, c.sweep, c.first, c.stop, cluster, result.msg_ids[0])
                 for c, result in fresh
             ]
         )
@@ -402,7 +283,7 @@ timeout, cluster_id
         waiting = [future for future in futures if not future.done()]
         sent = [future for future in waiting if _is_message(future)]
         if sent:
-            self._connected().abort(sent, block=False)
+            self._connected().client.abort(sent, block=False)
         for future in waiting:
             if not _is_message(future):
                 future.cancel()
@@ -446,20 +327,18 @@ timeout, cluster_id
 
     def _stop_cancelled(self, jobs: set[str]) -> None:
         concerned: list[Any] = [
-            future
-            for chunk, future in list(self._outstanding.values())
-            if not jobs.isdisjoint(chunk.jobs())
+            sent.future for sent in self._traffic if not jobs.isdisjoint(sent.chunk.jobs())
         ]
         messages = {future.msg_ids[0] for future in concerned if _is_message(future)}
         inherited = self._left_behind().carrying_only(jobs)
         if not concerned and not inherited:
             return
-        client = self._connected()
+        client = self._connected().client
         self._withdraw(concerned)
         if inherited:
             client.abort(inherited, block=False)
             messages.update(inherited)
-        status = self._asked().status(verbose=True)
+        status = self._connected().hub.status(verbose=True)
         busy = [n for n, has in status.items() if not messages.isdisjoint(has["tasks"])]
         if busy:
             # an engine that has begun with something else meanwhile is asked to do it again
@@ -472,11 +351,11 @@ timeout, cluster_id
     # ---------- taking ----------
 
     def _take(self, timeout_s: float) -> Runs:
-        if self._courier is not None:
-            self._courier.advance()
+        if self._connection.is_open:
+            self._connection.courier.advance()
         runs = super()._take(timeout_s)
         if runs:
-            self._asked().note_arrival()
+            self._connected().hub.note_arrival()
         cut_short, self._cut_short = self._cut_short, []
         self.notebook().dropChunks(cut_short)
         self._purge()
@@ -488,30 +367,30 @@ timeout, cluster_id
         if not known:
             return
         try:
-            self._asked().purge(known)
+            self._connected().hub.purge(known)
         except ClusterError:
             # it has died, which no longer matters when everything has arrived
-            if self._outstanding:
+            if self._traffic:
                 raise
 
-    def _runs_of(self, chunk: Chunk, future: Future[bytes]) -> Runs:
+    def _runs_of(self, sent: Sent) -> Runs:
         import ipyparallel
 
-        if future.cancelled() or isinstance(future.exception(), ipyparallel.error.TaskAborted):
-            return self._after_withdrawal(chunk)
-        return super()._runs_of(chunk, future)
+        if isinstance(sent.exception(), ipyparallel.error.TaskAborted):
+            return self._after_withdrawal(sent.chunk)
+        return super()._runs_of(sent)
 
-    def _forget(self, chunk: Chunk, future: Future[bytes]) -> None:
-        super()._forget(chunk, future)
-        self._noted.discard(chunk.name)
-        if not _is_message(future):
+    def _forget(self, sent: Sent) -> None:
+        super()._forget(sent)
+        self._noted.discard(sent.chunk.name)
+        if not _is_message(sent.future):
             return
-        self._connected().purge_local_results(future)
-        if self._own is None:
-            self._known_at_hub.append(future)
+        self._connected().client.purge_local_results(sent.future)
+        if self._connection.own is None:
+            self._known_at_hub.append(sent.future)
 
     def _look_around(self) -> int:
-        hub = self._asked()
+        hub = self._connected().hub
         hub.feel_pulse()
         self._note_chunks()
         return self._left_behind().collect(hub)
@@ -519,8 +398,8 @@ timeout, cluster_id
     def _left_behind(self) -> Leftovers:
         """Return what an earlier lab has left pending on this cluster."""
         if self._leftovers is None:
-            mine = set(self._outstanding)
-            self._leftovers = Leftovers(self.notebook(), self._cluster, mine)
+            mine = self._traffic.names()
+            self._leftovers = Leftovers(self.notebook(), self._connection.name, mine)
         return self._leftovers
 
     def _settle(self) -> None:
@@ -542,11 +421,11 @@ timeout, cluster_id
         """
         if not self.notebook().anyPending():
             return 0
-        if self._client is None and self._engines_wanted is not None:
+        if not self._connection.is_open and self._connection.engines is not None:
             # a cluster that would be started for this knows of nothing
             return 0
-        left_behind = self._left_behind().collect(self._asked())
-        return left_behind + sum(map(len, self._take(0.0)))
+        left_behind = self._left_behind().collect(self._connected().hub)
+        return left_behind + count(self._take(0.0))
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending in any result set.
@@ -581,23 +460,8 @@ timeout, cluster_id
         return True
 
     def _is_all_here(self) -> bool:
-        nothing_comes = not self._outstanding and not self._left_behind()
+        nothing_comes = not self._traffic and not self._left_behind()
         return nothing_comes or not self.notebook().anyPending()
-
-
-def _name_of(client: ipyparallel.Client) -> str:
-    """Name a cluster in the notebook by its key, which a restart may keep."""
-    key: bytes = client.session.key
-    return hashlib.blake2b(key, digest_size=8).hexdigest()
-
-
-def _nothing() -> None:
-    pass
-
-
-def _end(own: LocalCluster, client: ipyparallel.Client) -> None:
-    client.close()
-    own.stop()
 
 
 def _is_message(future: Future[bytes]) -> bool:

@@ -70,7 +70,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
             raise ParameterError(f"cores={cores!r} is not a whole number")
         ChunkedLab.__init__(self, notebook, design)
         self._begin(retries)
-        self._leave_spools = True
+        self._salvage.finds_spools = True
         self._brought: Counter[str] = Counter()
         here = os.cpu_count() or 1
         self._cores = min(cores, here) if cores > 0 else max(here + cores, 1)
@@ -122,9 +122,9 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
         ALIVE.add(mine)
         try:
             self._launch(sweep)
-            self._work_off(lambda: not self._outstanding, len(sweep))
+            self._work_off(lambda: not self._traffic, len(sweep))
         finally:
-            self._withdraw([future for _, future in self._outstanding.values()])
+            self._withdraw(self._traffic.futures())
             self.abandon()
             notebook.dropPendingResults(notebook.stillPending(sweep.jobs()))
             ALIVE.discard(mine)

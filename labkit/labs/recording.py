@@ -15,7 +15,10 @@ from labkit.errors import UnstorableValueError
 from labkit.notebook import LabNotebook
 from labkit.outcome import METADATA, PARAMETERS, failure, is_plain
 
-__all__ = ["Recorder", "record"]
+__all__ = ["Recorder", "Runs", "count", "record"]
+
+#: What runs of points gave.
+Runs = list[Batch]
 
 #: A run waits at most this long for its transaction.
 BATCH_S = 0.5
@@ -92,6 +95,11 @@ def record(notebook: LabNotebook, batches: Iterable[Batch], tag: str | None = No
     except UnstorableValueError:
         for batch in together:
             _record_what_can_be_kept(notebook, batch, tag)
+
+
+def count(runs: Iterable[Batch]) -> int:
+    """Return how many runs there are in batches."""
+    return sum(map(len, runs))
 
 
 def _record_what_can_be_kept(notebook: LabNotebook, batch: Batch, tag: str | None) -> None:

@@ -246,7 +246,7 @@ def test_drain_gives_back_what_waits_for_an_attachment(lab, monkeypatch):
     lab._client[:].apply_sync(be_impatient)
     lab["x"] = [1]
     lab.runExperiment(Mean(numbers()))
-    until(lambda: lab.updateResults() or lab._courier._deliveries)
+    until(lambda: lab.updateResults() or lab._connection.courier._deliveries)
     assert lab.notebook().anyPending()
     lab.drain()
     assert lab.wait(timeout=5)

@@ -23,7 +23,7 @@ from labkit.errors import (
     ParameterError,
     SourceChangedWarning,
 )
-from labkit.labs import chunkedlab
+from labkit.labs.traffic import Sent
 
 from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable
 
@@ -116,14 +116,14 @@ def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
     ("times", "reason"), [(1, None), (99, "outcomes lost, spool damaged, 3 attempts")]
 )
 def test_outcomes_that_a_disk_loses_are_made_again_so_many_times(lab, monkeypatch, times, reason):
-    def spooled(chunk, answer):
-        if chunk.attempt <= times:
-            path = chunkedlab.spool_of(chunk)
+    def spooled(sent, answer):
+        if sent.chunk.attempt <= times:
+            path = sent.spool()
             os.truncate(path, path.stat().st_size - 1)
-        return real(chunk, answer)
+        return real(sent, answer)
 
-    real = chunkedlab._spooled
-    monkeypatch.setattr(chunkedlab, "_spooled", spooled)
+    real = Sent._spooled
+    monkeypatch.setattr(Sent, "_spooled", spooled)
     lab.runExperiment(Arrays())
     assert lab.wait(timeout=30)
     (found,) = lab.notebook().dataframe(only_successful=False).to_dict("records")
@@ -253,7 +253,7 @@ class TestLostEngines:
             p.pid
             for p in psutil.process_iter(["cmdline"])
             if "ipyparallel.engine" in (p.info["cmdline"] or [])
-            and str(own._own.folder) in " ".join(p.info["cmdline"])
+            and str(own._connection.own.folder) in " ".join(p.info["cmdline"])
         ]:
             os.kill(pid, signal.SIGKILL)
         assert own.wait(timeout=120)
@@ -262,7 +262,7 @@ class TestLostEngines:
     def test_a_cluster_that_is_gone_is_said(self, own, tmp_path):
         own["x"] = range(200)
         own.runExperiment(Sleeps(0.05))
-        own._own._supervisor.kill()
+        own._connection.own._supervisor.kill()
         with pytest.raises(ClusterError, match="own cluster has ended"):
             own.wait(timeout=60)
         own.close()
@@ -271,8 +271,8 @@ class TestLostEngines:
         assert len(own.missing(Sleeps())) == 200 - done
 
     def test_a_dead_cluster_is_said_before_work_is_given_to_it(self, own):
-        own._own._supervisor.kill()
-        own._own._supervisor.wait()
+        own._connection.own._supervisor.kill()
+        own._connection.own._supervisor.wait()
         with pytest.raises(ClusterError, match="own cluster has ended"):
             own.runExperiment(Square())
         assert not own.notebook().anyPending()

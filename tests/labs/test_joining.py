@@ -34,7 +34,7 @@ def lab(request, notebook, tmp_path, monkeypatch):
     else:
         cluster.connect().close()
         made = labkit.ClusterLab(notebook, url_file=cluster.connection_file)
-    made.host = Host(cluster or made._own, Path(os.environ["LABKIT_CACHE"]))
+    made.host = Host(cluster or made._connection.own, Path(os.environ["LABKIT_CACHE"]))
     with made:
         yield made
     made.host.stop()

@@ -208,11 +208,11 @@ class TestControllerDies:
             lab["x"] = range(40)
             lab.runExperiment(Sleeps(0.1))
             time.sleep(1)
-            family = psutil.Process(lab._own._supervisor.pid).children(recursive=True)
+            family = psutil.Process(lab._connection.own._supervisor.pid).children(recursive=True)
             before = lab.notebook().numberOfResults()
             (controller,) = (
                 p
-                for p in psutil.Process(lab._own._supervisor.pid).children()
+                for p in psutil.Process(lab._connection.own._supervisor.pid).children()
                 if "ipyparallel.controller" in p.cmdline()
             )
             controller.kill()

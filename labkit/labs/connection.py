@@ -1,0 +1,206 @@
+"""How a lab is connected to its cluster: its own, which ends with it, or another."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from labkit.errors import ClusterError, ClusterStartError, ParameterError
+from labkit.labs.delivery import Courier
+from labkit.labs.hub import Hub
+from labkit.labs.leftovers import ALIVE, AT, OWN
+
+if TYPE_CHECKING:
+    import ipyparallel
+
+    from labkit.cluster.local import LocalCluster
+
+__all__ = ["Connection"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Line(NamedTuple):
+    """What there is while a connection is open."""
+
+    client: ipyparallel.Client
+    hub: Hub
+    courier: Courier
+
+
+class Connection:
+    """What a lab has of its cluster. It can be closed, and opened again.
+
+    A cluster of the lab's own is started when it is first needed. It ends by :meth:`end`, or
+    when nobody holds the connection any more.
+
+    Parameters
+    ----------
+    engines : int or None
+        How many an own cluster has; None for another cluster.
+    arguments : dict
+        Of ipyparallel's Client, by which it finds the other cluster.
+    wake : callable
+        Called, on any thread, when an engine has answered to a delivery. It must not hold
+        the connection.
+
+    Attributes
+    ----------
+    engines, arguments
+        As they were given.
+    own : LocalCluster or None
+        The own cluster, if it was started.
+    name : str
+        How notebooks call the cluster; empty until it was first connected to.
+
+    Raises
+    ------
+    ParameterError
+        When an own cluster is wanted, and another one is named.
+    """
+
+    def __init__(
+        self, engines: int | None, arguments: dict[str, Any], wake: Callable[[], None]
+    ) -> None:
+        where = arguments["url_file"] or arguments["profile"] or arguments["profile_dir"]
+        if engines is not None and where is not None:
+            raise ParameterError(
+                f"ClusterLab(n={engines}) starts a cluster of its own, and {where} is another: "
+                "give one"
+            )
+        self.engines = engines
+        self.arguments = arguments
+        self.own: LocalCluster | None = None
+        self.name = ""
+        self._wake = wake
+        self._line: _Line | None = None
+        self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are a client, a hub and a courier."""
+        return self._line is not None
+
+    @property
+    def client(self) -> ipyparallel.Client:
+        """The client. As the two that follow, it is there while the connection is open."""
+        return self._opened().client
+
+    @property
+    def hub(self) -> Hub:
+        """The controller's own part."""
+        return self._opened().hub
+
+    @property
+    def courier(self) -> Courier:
+        """What brings attachments to engines."""
+        return self._opened().courier
+
+    def _opened(self) -> _Line:
+        if self._line is None:
+            raise ClusterError("the lab is closed: open it first, by lab.open()")
+        return self._line
+
+    def open(self) -> None:
+        """Connect to the cluster, or start the own one, if there is no connection.
+
+        Raises
+        ------
+        ClusterStartError
+            When it does not answer, or does not come up.
+        """
+        if self._line is None:
+            client = self._to_other() if self.engines is None else self._to_own(self.engines)
+            hub = Hub(client, self._where())
+            courier = Courier(client, hub, self._wake, self.own is not None)
+            self._line = _Line(client, hub, courier)
+
+    def _to_own(self, engines: int) -> ipyparallel.Client:
+        from labkit.cluster.local import LocalCluster
+
+        self.own = self.own or LocalCluster(engines)
+        client = self.own.connect()
+        ALIVE.discard(self.name)
+        self.name = OWN + _digest(client)
+        ALIVE.add(self.name)
+        # a lab that nobody holds any more, as when its cell runs again, ends its cluster
+        self._end_own.detach()
+        self._end_own = weakref.finalize(self, _end, self.own, client)
+        return client
+
+    def _to_other(self) -> ipyparallel.Client:
+        import ipyparallel
+
+        # ipyparallel ignores url_file as a keyword
+        arguments = dict(self.arguments)
+        url_file = arguments.pop("url_file")
+        try:
+            client = ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
+        except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
+            start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
+            raise ClusterStartError(
+                f"no cluster answers at {self._where()}: {str(e).splitlines()[0].rstrip('.')}. "
+                f"Start one by: ipcluster start{start}; "
+                "or let the lab start one on this machine: ClusterLab(n=4)"
+            ) from e
+        place = f"{self._where()} {arguments['cluster_id'] or ''} on {platform.node()}"
+        self.name = f"{_digest(client)}{AT}{place}"
+        return client
+
+    def _where(self) -> str:
+        """Name the cluster in a message."""
+        profile = self.arguments["profile"] or self.arguments["profile_dir"] or "default"
+        return str(self.arguments["url_file"] or f"profile {profile}")
+
+    def is_lost(self) -> bool:
+        """Test whether the controller has been replaced, or did not answer in time.
+
+        Raises
+        ------
+        ClusterError
+            When the own cluster has ended: its hub would never answer.
+        """
+        if self.own is not None and not self.own.is_alive():
+            raise ClusterError(
+                "the lab's own cluster has ended: close the lab, "
+                "and run what is missing with a new one"
+            )
+        if self._line is None:
+            return False
+        if self.own is not None and self.own.is_another():
+            logger.warning("the controller of the lab's own cluster has died: there is a new one")
+            return True
+        return self._line.hub.is_lost
+
+    def close(self) -> None:
+        """Disconnect; what runs on the cluster goes on."""
+        if self._line is not None:
+            self._line.client.close()
+        self._line = None
+
+    def end(self) -> None:
+        """Disconnect, and stop the own cluster, if there is one."""
+        self.close()
+        ALIVE.discard(self.name)
+        self._end_own()
+        self.own = None
+
+
+def _digest(client: ipyparallel.Client) -> str:
+    """Name a cluster by its key, which a restart may keep."""
+    key: bytes = client.session.key
+    return hashlib.blake2b(key, digest_size=8).hexdigest()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _end(own: LocalCluster, client: ipyparallel.Client) -> None:
+    client.close()
+    own.stop()

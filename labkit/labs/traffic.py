@@ -1,0 +1,171 @@
+"""The chunks that are under way, and how they are gathered when they have come back."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import queue
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.engine import spool
+from labkit.engine.messages import Answer, Chunk
+from labkit.labs.delivery import ARRIVED
+
+__all__ = ["Sent", "Traffic"]
+
+#: What arrives one after another is recorded together, so often: each time costs some 10 ms.
+_GATHER_S = 0.25
+
+#: What is recorded together is in memory: so many points at most, and so much of their spools.
+_MOST_POINTS, _MOST_BYTES = 20_000, 2**26
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A chunk that is under way, and what comes of it."""
+
+    chunk: Chunk
+    """The chunk."""
+    future: Future[bytes]
+    """Gives the engine's answer; or ``ARRIVED``, when what the chunk waits for was brought."""
+    _read_ahead: Answer | None = None
+
+    def exception(self) -> BaseException | None:
+        """Return why there is no answer, if there is none; a withdrawn chunk was cancelled."""
+        try:
+            return self.future.exception()
+        except CancelledError as e:
+            return e
+
+    def is_supplied(self) -> bool:
+        """Test whether what the chunk has waited for was brought: it may be sent now."""
+        return self.exception() is None and self.future.result() == ARRIVED
+
+    def is_outcome(self) -> bool:
+        """Test whether nothing has to be done with what has arrived but to record it."""
+        if self.exception() is not None or self.is_supplied():
+            return False
+        if self._read_ahead is None:
+            self._read_ahead = pickle.loads(self.future.result())
+        return self._read_ahead.stop is None
+
+    def answer(self) -> Answer:
+        """Return the answer, which is there. It is not kept: many together are large."""
+        answer, self._read_ahead = self._read_ahead, None
+        if answer is None:
+            answer = pickle.loads(self.future.result())
+        return answer
+
+    def records_of(self, answer: Answer) -> list[bytes]:
+        """Return the records of an answer; of one too long for a message, from the spool."""
+        return answer.records or self._spooled(answer)
+
+    def _spooled(self, answer: Answer) -> list[bytes]:
+        path = self.spool()
+        return list(spool.read(path)) if path is not None and answer.spooled else []
+
+    def spool(self) -> Path | None:
+        """Return the spool, if its engine shares a file system with the lab."""
+        probe = self.chunk.probe
+        return spool.find(Path(probe).parent, self.chunk.name) if probe else None
+
+    def spooled_bytes(self) -> int:
+        """Return how much is in the spool."""
+        path = self.spool()
+        return path.stat().st_size if path is not None else 0
+
+
+class Traffic:
+    """The chunks that are under way, by name. Iteration gives each as a :class:`Sent`.
+
+    What comes back may do so on any thread.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[str, Sent] = {}
+        # names of chunks; an empty one wakes whoever waits
+        self._arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._recorded_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def __iter__(self) -> Iterator[Sent]:
+        # a copy, as another thread may remove some
+        return iter(list(self._sent.values()))
+
+    def names(self) -> set[str]:
+        """Return the names of the chunks."""
+        return set(self._sent)
+
+    def futures(self) -> list[Future[bytes]]:
+        """Return what gives the answers."""
+        return [sent.future for sent in self]
+
+    def add(self, chunk: Chunk, future: Future[bytes]) -> None:
+        """Expect what comes of a chunk."""
+        self._sent[chunk.name] = Sent(chunk, future)
+        # not self: what has to come back must not keep what waits for it alive
+        arrived, name = self._arrived, chunk.name
+        future.add_done_callback(lambda _: arrived.put(name))
+
+    def remove(self, sent: Sent) -> None:
+        """Expect nothing of a chunk any more."""
+        del self._sent[sent.chunk.name]
+
+    def clear(self) -> None:
+        """Expect nothing any more: what arrives after all is ignored."""
+        self._sent.clear()
+
+    def wake(self) -> None:
+        """Have whoever waits look around; safe in a signal handler, and on any thread."""
+        self._arrived.put("")
+
+    def has_arrivals(self) -> bool:
+        """Test whether anything has arrived that nobody has taken."""
+        return not self._arrived.empty()
+
+    def arrivals(self, deadline: float) -> list[Sent]:
+        """Take what has arrived, waiting for the first until a time of the monotonic clock."""
+        return [self._sent[name] for name in self._gathered(deadline) if name in self._sent]
+
+    def outcomes(self) -> list[Sent]:
+        """Take what has arrived and only has to be recorded, and leave the rest."""
+        taken = []
+        for name in self._gathered(0.0):
+            sent = self._sent.get(name)
+            if sent is not None and sent.is_outcome():
+                taken.append(sent)
+            else:
+                self._arrived.put(name)
+        return taken
+
+    def put_back(self, taken: list[Sent]) -> None:
+        """Leave for later what was taken, and could not be recorded."""
+        for sent in taken:
+            self._arrived.put(sent.chunk.name)
+
+    def note_record(self) -> None:
+        """Note that what was taken is recorded: what arrives now may wait a moment."""
+        self._recorded_at = time.monotonic()
+
+    def _gathered(self, deadline: float) -> list[str]:
+        """Wait for the first, and for more until it is time to record."""
+        names: list[str] = []
+        points, size = 0, 0
+        with contextlib.suppress(queue.Empty):
+            wait_until = deadline
+            while points < _MOST_POINTS and size < _MOST_BYTES:
+                left_s = max(0.0, wait_until - time.monotonic())
+                names.append(self._arrived.get(timeout=left_s))
+                sent = self._sent.get(names[-1])
+                can_wait = sent is not None and len(names) < len(self._sent) and sent.is_outcome()
+                wait_until = min(wait_until, self._recorded_at + _GATHER_S) if can_wait else 0.0
+                if sent is not None:
+                    points += len(sent.chunk.points)
+                    size += sent.spooled_bytes()
+        return names
