@@ -18,6 +18,7 @@ __all__ = ["main"]
     "labkit",
     cls=LabkitGroup,
     homes={
+        "cluster": "labkit.cli.cluster:cluster",
         "demo": "labkit.cli.demo:demo",
         "inventory": "labkit.cli.inventory:inventory",
         "matrix-profile": "labkit.cli.matrixprofile:matrix_profile",

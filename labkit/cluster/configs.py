@@ -41,7 +41,8 @@ def configs(inventory: Inventory, *, stock: bool = False) -> dict[str, str]:
         When that launcher cannot do what the inventory asks for.
     """
     starter = _stock_starter(inventory) if stock else _starter(inventory)
-    texts = {STARTER: starter, CONTROLLER: _controller(inventory), ENGINE: _engine()}
+    controller = _controller(inventory) if stock else _own_controller(inventory)
+    texts = {STARTER: starter, CONTROLLER: controller, ENGINE: _engine()}
     return {name: "\n".join([*lines, ""]) for name, lines in texts.items()}
 
 
@@ -72,6 +73,12 @@ def _controller(inventory: Inventory) -> Iterator[str]:
     yield "c.HeartMonitor.max_heartmonitor_misses = 20"
     yield "# one message waits at an engine while another one runs"
     yield "c.TaskScheduler.hwm = 2"
+
+
+def _own_controller(inventory: Inventory) -> Iterator[str]:
+    yield from _controller(inventory)
+    yield "# tasks and their results are still there when the controller was started again"
+    yield 'c.IPController.db_class = "labkit.cluster.taskdatabase.TaskDatabase"'
 
 
 def _ports(first: int, last: int) -> Iterator[str]:

@@ -206,7 +206,9 @@ class Machine:
         self._started.append(process)
         return process
 
-    def execute(self, *command: str | Path, timeout_s: float = 60, **more: str) -> str:
+    def execute(
+        self, *command: str | Path, timeout_s: float = 60, exits: int = 0, **more: str
+    ) -> str:
         """Execute a command on the machine; return its output."""
         with self.start(*command, **more) as process:
             try:
@@ -215,7 +217,8 @@ class Machine:
                 os.killpg(process.pid, signal.SIGKILL)
                 out, _ = process.communicate()
                 raise AssertionError(f"{command} hangs: {out}") from None
-        assert process.returncode == 0, f"{self.name}: {command}: {out}"
+        self._started.remove(process)
+        assert process.returncode == exits, f"{self.name}: {command}: {out}"
         return out
 
     def processes(self, *words: str) -> dict[int, str]:
