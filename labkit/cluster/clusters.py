@@ -19,7 +19,7 @@ from labkit.cluster.arrival import Arrival, wait_for_arrival
 from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, write_private
 from labkit.cluster.inventory import load
 from labkit.cluster.launchers import HostsLauncher
-from labkit.cluster.standing import EngineStatus, Standing
+from labkit.cluster.standing import EngineStatus, Standing, sessions
 from labkit.errors import ClusterError, ProfileError
 
 if TYPE_CHECKING:
@@ -323,7 +323,9 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         launcher = self.launcher
         connections = await self.controller.get_connection_info()
         launcher.environment["IPP_CONNECTION_INFO"] = json.dumps(connections["engine"])
-        await launcher.scale(counts)
+        with self.client() as client:
+            known = sessions(client).values()
+        await launcher.scale(counts, known)
         self.update_cluster_file()
         (await self._connect_engines()).close()
 

@@ -109,6 +109,8 @@ def _starter(inventory: Inventory) -> Iterator[str]:
     yield "c.Cluster.delay = 0"
     yield "# whether all hosts see this folder at the same path; auto looks"
     yield f"c.HostsLauncher.shared_filesystem = {_literal(inventory.shared_filesystem)}"
+    yield "# how often an engine that dies is started again"
+    yield f"c.HostsLauncher.restarts = {inventory.restarts}"
     yield f"c.HostsLauncher.engines = {_mapping(_entries(inventory, _settings))}"
 
 

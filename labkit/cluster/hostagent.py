@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cluster.hostprocesses import (
+    GRACE_S,
     MARK,
     adopt_orphans,
     command_of,
@@ -148,8 +149,18 @@ class _Agent:
         while self._is_needed() and not self._is_asked_to_stop:
             self._listen()
             self._look_after()
+        if not self._is_asked_to_stop:
+            self._let_nannies_end()
         left = self._end()
         self._tell(ended=True, left=left)
+
+    def _let_nannies_end(self) -> None:
+        """Wait for those that tell the controller which engines have gone."""
+        deadline = time.monotonic() + GRACE_S
+        while any(descendants(os.getpid())) and time.monotonic() < deadline:
+            for _ in reaped():
+                continue
+            time.sleep(_LOOK_S)
 
     def _is_needed(self) -> bool:
         return any(e.pid is not None or e.due is not None for e in self._engines.values())
@@ -189,12 +200,7 @@ class _Agent:
     def _scale(self, count: int) -> None:
         """Have so many engines, those with the smallest numbers."""
         for number in [number for number in self._engines if number >= count]:
-            engine = self._engines.pop(number)
-            if engine.pid is not None:
-                # its nanny outlives it, tells the controller, and ends
-                family = [p for p in descendants(engine.pid) if ".nanny" not in command_of(p)]
-                for pid in (engine.pid, *family):
-                    send(pid, signal.SIGKILL)
+            self._kill(self._engines.pop(number))
         for number in range(count):
             if number not in self._engines:
                 self._log(number).unlink(missing_ok=True)
@@ -203,6 +209,26 @@ class _Agent:
             if self._engines[number].pid is None:
                 self._engines[number].restarts = 0
                 self._start(self._engines[number])
+
+    def _kill(self, engine: _Engine) -> None:
+        if engine.pid is not None:
+            # its nanny outlives it, tells the controller, and ends
+            family = [p for p in descendants(engine.pid) if ".nanny" not in command_of(p)]
+            for pid in (engine.pid, *family):
+                send(pid, signal.SIGKILL)
+            engine.pid = None
+
+    def _drop_forgotten(self, known: list[str]) -> None:
+        """End engines that the controller has lost: they would not register again."""
+        for engine in self._engines.values():
+            if engine.session not in known and _REGISTERED in self._said(engine):
+                self._kill(engine)
+
+    def _said(self, engine: _Engine) -> bytes:
+        """Return what its log has of its present life."""
+        with self._log(engine.number).open("rb") as log:
+            log.seek(engine.begins)
+            return log.read()
 
     def _start(self, engine: _Engine) -> None:
         request = self._request
@@ -280,6 +306,7 @@ class _Agent:
                     send(engine.pid, request["signal"])
         elif "scale" in request:
             self._record(f"{request['scale']} engines are wanted, of {len(self._engines)}")
+            self._drop_forgotten(request["known"])
             self._scale(request["scale"])
 
     def _hang_up(self) -> None:
@@ -302,9 +329,7 @@ class _Agent:
 
     def _note_end(self, engine: _Engine, status: int) -> None:
         engine.pid, engine.status = None, status
-        with self._log(engine.number).open("rb") as log:
-            log.seek(engine.begins)
-            said = log.read()
+        said = self._said(engine)
         again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
         if _REGISTERED not in said:
             next_ = "it had not registered, and is not started again"

@@ -248,8 +248,11 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             work = functools.partial(self._tail, mark=mark, lines=lines)
             return dict(zip(hosts, self._at_once(work, hosts), strict=True))
 
-    async def scale(self, counts: Mapping[str, int]) -> None:
+    async def scale(self, counts: Mapping[str, int], known: Iterable[str]) -> None:
         """Have other numbers of engines on some hosts; 0 is none.
+
+        Those that had registered and are not known to the controller any more, by their
+        sessions, are replaced.
 
         Raises
         ------
@@ -262,7 +265,8 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         self.scaled = {**self.scaled, **counts}
         self.failures = {h: why for h, why in self.failures.items() if h not in counts}
         with self._mark() as mark:
-            await self._everywhere(lambda host: self._rescale(host, counts[host], mark), counts)
+            scale = {host: {"scale": count, "known": list(known)} for host, count in counts.items()}
+            await self._everywhere(lambda host: self._rescale(host, scale[host], mark), counts)
         self.n = sum(agent.engines for agent in self._running.values())
 
     # ---------- which hosts, and how many engines ----------
@@ -411,11 +415,11 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         if report["is_lost"]:
             self.lost.setdefault(host, []).append(told)
 
-    def _rescale(self, host: str, count: int, mark: str) -> None:
-        agent = self._running.get(host)
-        if agent is not None and count:
-            answer = self._tell(host, scale=count)
-            if "engines" in answer:
+    def _rescale(self, host: str, scale: dict[str, Any], mark: str) -> None:
+        agent, count = self._running.get(host), scale["scale"]
+        if agent is not None:
+            answer = self._tell(host, **scale)
+            if "engines" in answer and count:
                 agent.engines = count
                 return
             if "failed" in answer:

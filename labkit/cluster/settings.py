@@ -264,6 +264,9 @@ class InventorySettings(_Settings):
         default=False,
         description="Whether connections are encrypted by CurveZMQ; they always have a key.",
     )
+    restarts: int = Field(
+        default=5, ge=0, le=1000, description="How often an engine that dies is started again."
+    )
     defaults: Annotated[HostSettings, BeforeValidator(_empty)] = Field(
         default_factory=HostSettings, description="What holds for hosts that say nothing."
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+from typing import Any
+
 from ipyparallel.controller.sqlitedb import SQLiteDB
 
 __all__ = ["TaskDatabase"]
@@ -13,6 +16,11 @@ class TaskDatabase(SQLiteDB):  # type: ignore[misc]
     SQLite tells types as ``TEXT`` that were written as ``text``; ipyparallel compares the
     two, and begins another table at each start.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # a controller that is stopped does not, and would lose the last two seconds
+        atexit.register(self.close)
 
     def _check_table(self) -> bool:
         columns = self._db.execute(f"PRAGMA table_info('{self.table}')").fetchall()

@@ -67,16 +67,16 @@ def send(cluster, seconds, count):
 class Sweep:
     """A lab that runs on ctl meanwhile."""
 
-    def __init__(self, cluster):
-        script, notebook = cluster.folder / "slow.py", cluster.folder / "slow.db"
+    def __init__(self, cluster, name="slow"):
+        script, notebook = cluster.folder / f"{name}.py", cluster.folder / f"{name}.db"
         script.write_text(SLOW)
         begin = cluster.bed["ctl"].start
         self._process = begin(sys.executable, script, str(notebook), **cluster.environment)
-        wait_for(cluster.folder.joinpath("slow.db.begun").exists)
+        wait_for(cluster.folder.joinpath(f"{name}.db.begun").exists)
 
     def assert_whole(self):
         out, _ = self._process.communicate(timeout=90)
-        assert json.loads(out.splitlines()[-1]) == [x * x for x in range(100)], out
+        assert out.splitlines()[-1] == json.dumps([x * x for x in range(100)]), out
 
 
 @pytest.fixture
@@ -195,3 +195,109 @@ def test_the_cluster_is_ipyparallels_too(two):
     assert two.stop() < 5
     two.wait_until_gone()
     assert "no cluster runs" in two.labkit("status", exits=2)
+
+
+#: A client that stays connected while its cluster is started again.
+STAY = """
+import ipyparallel, json, operator, os, subprocess, time
+client = ipyparallel.Client(profile="cluster")
+view = client.load_balanced_view()
+(message,) = view.apply_async(operator.add, 1, 2).msg_ids
+client.get_result(message).get()
+before = set(client[:].apply_sync(os.getpid))
+{kill}
+subprocess.run(["labkit", "cluster", "restart", "--profile", "cluster"], check=True)
+deadline = time.monotonic() + 20
+while len(client.ids) != 4 and time.monotonic() < deadline:
+    time.sleep(0.1)
+after = client.load_balanced_view().map_sync(operator.neg, range(4))
+client.purge_local_results("all")
+(known,) = client.db_query({{"msg_id": message}}, keys=["msg_id", "completed"])
+print(json.dumps([len(client.ids), after, known["completed"] is not None]))
+"""
+
+
+@pytest.mark.parametrize("encryption", ["no", "yes"])
+def test_restart_keeps_clients_and_the_database(cluster, encryption):
+    running = cluster(f"{TWO}encryption: {encryption}\n")
+    running.labkit("start")
+    out = running.on_ctl(sys.executable, "-c", STAY.format(kill=""))
+    assert json.loads(out.splitlines()[-1]) == [4, [0, -1, -2, -3], True]
+    running.labkit("stop")
+    assert running.left() == []
+    assert not list(running.folder.glob("ipython/profile_cluster/security/ipcontroller-*.json"))
+
+
+def test_restart_brings_back_a_controller_that_was_killed(two):
+    kill = "time.sleep(3); subprocess.run(['pkill', '-9', '-f', '-m ipyparallel.controlle[r]'])"
+    out = two.on_ctl(sys.executable, "-c", STAY.format(kill=kill))
+    assert json.loads(out.splitlines()[-1]) == [4, [0, -1, -2, -3], True]
+
+
+def test_a_lab_goes_on_when_its_cluster_is_started_again(two):
+    sweep = Sweep(two)
+    assert two.told("restart")["is_whole"]
+    sweep.assert_whole()
+
+
+def test_scale(two, bed):
+    told = two.told("scale", "h1=3", "h2=0")
+    assert [(each["host"], each["engines"]) for each in told["hosts"]] == [("h1", 3)]
+    assert hosts_of(two.told("status")) == {"h1": 3}
+    assert not bed["h2"].processes("labkit-", "ipyparallel")
+    assert two.told("restart")["is_whole"]
+    assert hosts_of(two.told("status")) == {"h1": 3}
+    two.labkit("scale", "h1=1", "h2=1")
+    assert hosts_of(two.told("status")) == {"h1": 1, "h2": 1}
+    assert "no host h3" in two.labkit("scale", "h3=1", exits=2)
+    assert "'h1=-1': write a host and a number" in two.labkit("scale", "h1=-1", exits=2)
+    two.labkit("stop")
+    assert two.left() == []
+
+
+def test_engines_that_die_are_started_again_and_not_for_ever(cluster, bed):
+    running = cluster(TWO.replace("h[1-2]", "h1") + "restarts: 1\n")
+    running.labkit("start")
+    first = running.told("status")
+
+    def kill():
+        os.kill(min(bed["h1"].processes("ipyparallel.engine ")), signal.SIGKILL)
+
+    kill()
+    wait_for(lambda: hosts_of(running.told("status", exits=None)) == {"h1": 2})
+    status = running.told("status")
+    assert sorted(each["restarts"] for each in status) == [0, 1]
+    assert {each["pid"] for each in status} != {each["pid"] for each in first}
+    log = "\n".join(line for tail in running.told("logs", "h1")["h1"].values() for line in tail)
+    assert "engine 0 ended with status -9; it is started again in 1 s" in log
+    running.labkit("scale", "h1=1")
+    kill()
+    wait_for(
+        lambda: (
+            "it was started again 1 times, and is not any more" in str(running.told("logs", "h1"))
+        )
+    )
+    assert hosts_of(running.told("status", exits=1)) == {}
+    # whoever asks for it gets it
+    running.labkit("scale", "h1=2")
+    assert hosts_of(running.told("status")) == {"h1": 2}
+
+
+def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed):
+    sweep = Sweep(two)
+    bed["h2"].power_off()
+    sweep.assert_whole()
+    assert hosts_of(two.told("status", exits=1)) == {"h1": 2}
+    bed["h2"].boot()
+    bed["h2"].wait()
+    # the host is back, and gets engines again
+    assert two.told("scale", "h2=2")["is_whole"]
+    assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
+    sweep = Sweep(two, "again")
+    bed["h2"].pull_the_cable()
+    sweep.assert_whole()
+    bed["h2"].plug_in()
+    # its engines live, and would not register again
+    assert two.told("scale", "h2=2")["is_whole"]
+    two.labkit("stop")
+    assert two.left() == []
