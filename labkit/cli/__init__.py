@@ -20,6 +20,7 @@ __all__ = ["main"]
     homes={
         "cluster": "labkit.cli.cluster:cluster",
         "demo": "labkit.cli.demo:demo",
+        "doctor": "labkit.cli.doctor:doctor",
         "inventory": "labkit.cli.inventory:inventory",
         "matrix-profile": "labkit.cli.matrixprofile:matrix_profile",
         "notebook": "labkit.cli.notebook:notebook",

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from labkit.cluster.hostprobe import probe
 from labkit.cluster.hostprocesses import (
     GRACE_S,
     MARK,
@@ -55,12 +56,12 @@ _REGISTERED = b"Completed registration with id"
 
 
 def main(request: dict[str, Any]) -> None:
-    """Do what is asked for: ``start``, ``stop``, ``ask`` or ``logs``."""
+    """Do what is asked for: ``start``, ``stop``, ``ask``, ``logs`` or ``probe``."""
     if request["do"] == "start":
         _fork()
         _Agent(request).run()
     else:
-        work = {"ask": ask, "logs": logs, "stop": stop}[request["do"]]
+        work = {"ask": ask, "logs": logs, "probe": probe, "stop": stop}[request["do"]]
         try:
             report = work(request)
         except OSError as e:

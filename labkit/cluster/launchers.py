@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -248,6 +248,18 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             work = functools.partial(self._tail, mark=mark, lines=lines)
             return dict(zip(hosts, self._at_once(work, hosts), strict=True))
 
+    def probes(self, controller: Sequence[tuple[str, int]]) -> dict[str, dict[str, Any]]:
+        """Return what each host is like, or ``failed`` and why it cannot be reached.
+
+        Parameters
+        ----------
+        controller : sequence of (str, int)
+            The addresses and ports of the controller that it is to connect with.
+        """
+        with self._mark() as mark:
+            work = functools.partial(self._probe, mark=mark, controller=controller)
+            return dict(zip(self.hosts, self._at_once(work, self.hosts), strict=True))
+
     async def scale(self, counts: Mapping[str, int], known: Iterable[str]) -> None:
         """Have other numbers of engines on some hosts; 0 is none.
 
@@ -463,13 +475,24 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         place = self._place(host, mark)
         return self._reach(host, f"labkit-{secrets.token_hex(8)}", do="logs", lines=lines, **place)
 
-    def _reach(self, host: str, token: str, **what: Any) -> dict[str, Any]:
+    def _probe(self, host: str, mark: str, controller: Sequence[tuple[str, int]]) -> dict[str, Any]:
+        told = {**self._request(host, mark), "do": "probe", "controller": list(controller)}
+        began = time.monotonic()
+        token = f"labkit-{secrets.token_hex(8)}"
+        found = self._reach(host, token, limit_s=self.start_timeout, **told)
+        # the clocks are compared where the answer has just come
+        told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
+        return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}
+
+    def _reach(
+        self, host: str, token: str, limit_s: float = _CONNECT_S + 2 * _AGENT_S, **what: Any
+    ) -> dict[str, Any]:
         """Have a host do something over a new connection; return its answer."""
         with self._gate(host):
-            channel = self._connect(host, token, _CONNECT_S)
+            channel = self._connect(host, token, limit_s / 4)
             try:
                 channel.request(**what)
-                return channel.receive(time.monotonic() + _CONNECT_S + 2 * _AGENT_S)
+                return channel.receive(time.monotonic() + limit_s)
             except ClusterError as e:
                 return {"failed": str(e).removeprefix(f"{host}: ")}
             finally:
