@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -325,7 +326,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def _connect(self, host: str, token: str, connect_s: float) -> Channel:
         told = self._hosts.get(host, {})
-        python = str(told.get("python", self.remote_python))
+        # what starts the cluster here has all that engines need
+        usual = sys.executable if told.get("local") else self.remote_python
+        python = str(told.get("python", usual))
         return Channel(host, command(python, token, self._words(host), connect_s), token)
 
     def _gate(self, host: str) -> AbstractContextManager[Any]:

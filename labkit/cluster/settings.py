@@ -204,7 +204,9 @@ class HostSettings(_Settings):
     )
     user: Word | None = Field(default=None, description="The user there.")
     python: Line | None = Field(
-        default=None, description="The Python there that has labkit; by default `python3`."
+        default=None,
+        description="The Python there that has labkit; by default `python3`, and on the "
+        "controller's machine the one that starts the cluster.",
     )
     directory: Line | None = Field(
         default=None, description="Where engines work; by default the user's home."
