@@ -16,7 +16,17 @@ from labkit.cluster.configs import CONTROLLER, ENGINE, STARTER, configs
 from labkit.cluster.inventory import Inventory, load
 from labkit.errors import InventoryError, ProfileError, suggestion
 
-__all__ = ["Change", "Plan", "Profile", "find", "plan", "profiles"]
+__all__ = [
+    "Change",
+    "Plan",
+    "Profile",
+    "checked_name",
+    "find",
+    "ipython_folder",
+    "plan",
+    "profiles",
+    "replace_text",
+]
 
 FILES = (STARTER, CONTROLLER, ENGINE)
 
@@ -112,7 +122,7 @@ class Plan:
             if self.folder.exists():
                 for change in self.changes:
                     if change.is_needed:
-                        _replace(change.target, change.new)
+                        replace_text(change.target, change.new)
             else:
                 self._make()
         except OSError as e:
@@ -123,16 +133,29 @@ class Plan:
         unfinished = Path(tempfile.mkdtemp(prefix=".labkit-", dir=self.folder.parent))
         try:
             for change in self.changes:
-                _replace(unfinished / change.target.name, change.new)
+                replace_text(unfinished / change.target.name, change.new)
             unfinished.rename(self.folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file in one step; what was there stays until then.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str
+        What it is to hold.
+    mode : int, optional
+        Who may do what with it, before the umask.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished.unlink(missing_ok=True)
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
+        number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(number, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -171,11 +194,7 @@ def plan(
     from labkit.cluster.verification import complaints
 
     if name is not None:
-        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-            raise ProfileError(
-                f"{name!r} is no name of a profile: use letters, digits, dots, dashes, underscores"
-            )
-        inventory = replace(inventory, profile=name)
+        inventory = replace(inventory, profile=checked_name(name))
     place = (folder or ipython_folder()) / f"profile_{inventory.profile}"
     texts = configs(inventory, stock=stock)
     with tempfile.TemporaryDirectory(prefix="labkit-") as trial:
@@ -196,6 +215,21 @@ def plan(
             for file, text in texts.items()
         ),
     )
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a profile, if it can be one.
+
+    Raises
+    ------
+    ProfileError
+        When it cannot: it becomes part of a path.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise ProfileError(
+            f"{name!r} is no name of a profile: use letters, digits, dots, dashes, underscores"
+        )
+    return name
 
 
 def _read(path: Path) -> str | None:
