@@ -12,6 +12,7 @@ import click
 from labkit.cli import shadowing
 from labkit.cli.tables import WIDTH, table
 from labkit.cluster import profiles
+from labkit.cluster.folders import ipython_folder
 from labkit.cluster.inventory import load
 from labkit.cluster.profiles import Plan, Profile
 from labkit.cluster.shadow import Shadow, shadows
@@ -68,7 +69,7 @@ def listing(*, as_json: bool) -> str:
     if as_json:
         return _json([_facts(each) for each in found])
     if not found:
-        place = profiles.ipython_folder()
+        place = ipython_folder()
         return f"There is no profile in {place}. labkit profile generate makes one."
     return table(["profile", "made from", "state", "running"], map(_row, map(_facts, found)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.cluster import shadow
-from labkit.cluster.profiles import checked_name, ipython_folder
+from labkit.cluster.folders import checked_name, ipython_folder
 from labkit.cluster.shadow import Shadow
 from labkit.errors import ClusterError, ProfileError, suggestion
 

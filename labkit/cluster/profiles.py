@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.cluster.configs import CONTROLLER, ENGINE, STARTER, configs
+from labkit.cluster.folders import checked_name, ipython_folder, replace_text
 from labkit.cluster.inventory import Inventory, load
 from labkit.errors import InventoryError, ProfileError, suggestion
 
@@ -20,12 +20,9 @@ __all__ = [
     "Change",
     "Plan",
     "Profile",
-    "checked_name",
     "find",
-    "ipython_folder",
     "plan",
     "profiles",
-    "replace_text",
 ]
 
 FILES = (STARTER, CONTROLLER, ENGINE)
@@ -139,31 +136,6 @@ class Plan:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write a file in one step; what was there stays until then.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    text : str
-        What it is to hold.
-    mode : int, optional
-        Who may do what with it, before the umask.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    try:
-        number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def plan(
     inventory: Inventory,
     *,
@@ -215,21 +187,6 @@ def plan(
             for file, text in texts.items()
         ),
     )
-
-
-def checked_name(name: str) -> str:
-    """Return the name of a profile, if it can be one.
-
-    Raises
-    ------
-    ProfileError
-        When it cannot: it becomes part of a path.
-    """
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise ProfileError(
-            f"{name!r} is no name of a profile: use letters, digits, dots, dashes, underscores"
-        )
-    return name
 
 
 def _read(path: Path) -> str | None:
@@ -306,12 +263,6 @@ class Profile:
             if not any(path.iterdir()):
                 path.rmdir()
         return sorted(p for p in self.folder.rglob("*") if not p.is_dir())
-
-
-def ipython_folder() -> Path:
-    """Return IPython's folder, in which profiles are."""
-    told = os.environ.get("IPYTHONDIR")
-    return Path(told or "~/.ipython").expanduser().absolute()
 
 
 def profiles(folder: Path | None = None) -> Iterator[Profile]:

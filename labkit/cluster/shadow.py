@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cluster import login
-from labkit.cluster.configs import STARTER
-from labkit.cluster.profiles import checked_name, ipython_folder, replace_text
+from labkit.cluster.folders import checked_name, ipython_folder, replace_text
 from labkit.errors import ClusterError, ClusterStartError, ProfileError
 
 __all__ = ["CHANNELS", "Shadow", "cast", "shadow_in", "shadows"]
@@ -210,6 +209,8 @@ def cast(
 
 
 def _assert_free(place: Path, name: str, destination: str, profile: str) -> None:
+    from labkit.cluster.configs import STARTER
+
     there = shadow_in(place)
     if there is None and not (place / STARTER).exists() and not (place / _CONNECTION).exists():
         return

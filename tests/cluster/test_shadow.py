@@ -6,7 +6,7 @@ import time
 import pytest
 
 from labkit.cluster import login, shadow
-from labkit.cluster.profiles import replace_text
+from labkit.cluster.folders import replace_text
 from labkit.errors import ParameterError, ProfileError
 
 from .machines import CONTROLLER, DEFAULTS
