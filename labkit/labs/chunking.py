@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-__all__ = ["MAX_CHUNKS", "PROBE_S", "TARGET_S", "Pace", "cut", "fixed", "probe_sizes"]
+__all__ = ["MAX_CHUNKS", "MOST_POINTS", "PROBE_S", "TARGET_S", "Pace", "cut", "fixed", "next_probe"]
 
 #: Work that a chunk holds at most, in seconds.
 TARGET_S = 0.5
@@ -24,6 +24,9 @@ _SLOWER, _QUICKER = 2.0, 4.0
 #: How much a chunk tells at least: points of one sweep may cost 1 ms and 1 s.
 _LEAST_WEIGHT = 0.1
 
+#: Points that a chunk holds at most: what is recorded while others run need not be done after them.
+MOST_POINTS = 5_000
+
 #: More chunks than this burden the controller: longer ones, then.
 MAX_CHUNKS = 20_000
 
@@ -33,15 +36,27 @@ PROBE_S = 1.0
 #: A probe that took less than this says little; a larger one follows.
 _TELLING_S = 0.05
 
-
-def probe_sizes() -> Iterator[int]:
-    """Yield the sizes of the probes: each eight times the last, up to 512 points."""
-    yield from (1, 8, 64, 512)
+#: By this factor at most: what a first point costs says little of the others.
+_MOST_LARGER = 64
 
 
-def is_telling(seconds: float) -> bool:
-    """Test whether a probe of this duration tells the cost of a point."""
-    return seconds >= _TELLING_S
+def next_probe(size: int, seconds: float) -> int | None:
+    """Return how many points the next probe has; None when the last one has told enough.
+
+    Parameters
+    ----------
+    size : int
+        How many the last one had.
+    seconds : float
+        How long they took together.
+
+    Examples
+    --------
+    >>> next_probe(1, 0.0001), next_probe(64, 0.0008), next_probe(1, 0.02), next_probe(4, 0.2)
+    (64, 4000, 2, None)
+    """
+    wanted = min(_MOST_LARGER * size, int(_TELLING_S * size / max(seconds, 1e-9)), MOST_POINTS)
+    return wanted if wanted > size and seconds < _TELLING_S else None
 
 
 def fixed(points: int, size: int) -> Iterator[int]:
@@ -76,7 +91,7 @@ def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:
     [5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, ...]
     """
     cost = max(seconds_a_point, 1e-7)
-    most = max(1, int(TARGET_S / cost), -(-points // MAX_CHUNKS))
+    most = max(1, min(int(TARGET_S / cost), MOST_POINTS), -(-points // MAX_CHUNKS))
     least = max(1, min(int(LEAST_S / cost), most))
     left = points
     while left > 0:

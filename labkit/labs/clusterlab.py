@@ -255,11 +255,8 @@ timeout, cluster_id
         return self._connected().courier.bring(missing.engine, missing.store, attachment)
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
-        result: Future[bytes] = (
-            self._connected()
-            .client.load_balanced_view()
-            .apply_async(run_chunk, chunk.order, message)
-        )
+        view = self._connected().client.load_balanced_view()
+        result: Future[bytes] = view.apply_async(run_chunk, chunk.order, message)
         return result
 
     def _note_chunks(self) -> None:

@@ -111,7 +111,8 @@ def _probe(
     """
     position, cost_s = 0, chunking.PROBE_S
     deadline = time.monotonic() + chunking.PROBE_S
-    for wanted in chunking.probe_sizes():
+    wanted: int | None = 1
+    while wanted is not None:
         sizes: dict[Future[bytes], int] = {}
         for _ in range(max(width(), 1)):
             size = min(wanted, len(whole.points) - position)
@@ -127,8 +128,7 @@ def _probe(
             break
         answer: Answer = pickle.loads(future.result())
         cost_s = answer.seconds / sizes[future]
-        if chunking.is_telling(answer.seconds):
-            break
+        wanted = chunking.next_probe(sizes[future], answer.seconds)
     return position, cost_s
 
 

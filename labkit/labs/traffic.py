@@ -21,7 +21,7 @@ __all__ = ["Sent", "Traffic"]
 _GATHER_S = 0.25
 
 #: What is recorded together is in memory: so many points at most, and so much of their spools.
-_MOST_POINTS, _MOST_BYTES = 20_000, 2**26
+_MOST_POINTS, _MOST_BYTES = 5_000, 2**26
 
 
 @dataclass(slots=True, eq=False)

@@ -18,6 +18,19 @@ def test_a_cut_covers_all_points_within_the_bounds(points, engines, cost):
     assert len(sizes) <= 1.1 * chunking.MAX_CHUNKS
     if points and points <= chunking.MAX_CHUNKS:
         assert max(sizes) * cost <= chunking.TARGET_S * 1.001 or max(sizes) == 1
+    if points <= chunking.MAX_CHUNKS * chunking.MOST_POINTS:
+        assert max(sizes, default=0) <= chunking.MOST_POINTS
+
+
+@given(st.floats(1e-7, 10))
+def test_probes_grow_until_one_has_told_enough(cost):
+    sizes = [1]
+    while (size := chunking.next_probe(sizes[-1], sizes[-1] * cost)) is not None:
+        sizes.append(size)
+    assert sizes == sorted(set(sizes))
+    assert len(sizes) <= 4
+    assert sizes[-1] * cost <= 0.05 or len(sizes) == 1, "none delays the others"
+    assert sizes[-1] * cost >= 0.02 or sizes[-1] >= chunking.MOST_POINTS
 
 
 @given(st.integers(1, 100_000), st.integers(1, 16), st.floats(1e-6, 1))

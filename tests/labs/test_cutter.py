@@ -76,9 +76,10 @@ def test_what_is_taken_back_is_joined_and_cut_for_what_points_cost_now(whole):
 def test_points_that_are_tried_again_are_not_joined_with_others(whole):
     engines, cutter = Engines(0.0001), Cutter()
     list(cutter.parts(whole, None, engines.width, engines.send))
-    cutter.take_back([whole.part(0, 5), whole.part(5, 6, attempt=2), whole.part(6, 9)])
-    again = list(cutter.cut_again(engines.width))
-    assert [(c.first, len(c.points), c.attempt) for c in again] == [(0, 5, 1), (5, 1, 2), (6, 3, 1)]
+    again = whole.part(5, 6, attempt=2)
+    cutter.take_back([whole.part(0, 5), again, whole.part(6, 9), whole.part(9, 12)])
+    sent = [(c.first, len(c.points), c.attempt) for c in cutter.cut_again(engines.width)]
+    assert sent == [(0, 5, 1), (5, 1, 2), (6, 6, 1)]
 
 
 def test_chunks_that_a_user_has_fixed_stay_so(whole):
