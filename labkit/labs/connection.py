@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import platform
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.errors import ClusterError, ClusterStartError, ParameterError
+from labkit.errors import (
+    ClusterError,
+    ClusterStartError,
+    HostUnreachableError,
+    ParameterError,
+)
 from labkit.labs.delivery import Courier
 from labkit.labs.hub import Hub
 from labkit.labs.leftovers import ALIVE, AT, OWN
@@ -29,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 #: How long a controller may take to answer through a tunnel that is open, in seconds.
 _REGISTRATION_S = 5.0
+
+#: From one attempt to reach a machine to the next one.
+_PAUSE_S = 0.5
 
 
 class _Line(NamedTuple):
@@ -87,6 +97,7 @@ class Connection:
         self._wake = wake
         self._line: _Line | None = None
         self._tunnel: Tunnel | None = None
+        self._is_cut_off = False
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
 
     @property
@@ -132,6 +143,9 @@ class Connection:
             hub = Hub(client, self._where())
             courier = Courier(client, hub, self._wake, self.own is not None)
             self._line = _Line(client, hub, courier)
+            if self._is_cut_off:
+                logger.warning("the connection with %s is back", self._where())
+            self._is_cut_off = False
 
     def _to_own(self, engines: int) -> ipyparallel.Client:
         from labkit.cluster.local import LocalCluster
@@ -232,6 +246,27 @@ class Connection:
         if self._tunnel is not None and not self._tunnel.is_open():
             return True
         return self._line.hub.is_lost
+
+    @contextlib.contextmanager
+    def outlasting(self) -> Iterator[None]:
+        """Let pass, after a pause, that the network has cut a tunnel off; it is opened again.
+
+        What is executed in the ``with`` block should be tried again afterwards.
+        """
+        try:
+            yield
+        except ClusterError as e:
+            if not self._may_pass(e):
+                raise
+            if not self._is_cut_off:
+                logger.warning("%s Trying again until it is back; what runs there goes on.", e)
+            self._is_cut_off = True
+            time.sleep(_PAUSE_S)
+
+    def _may_pass(self, e: ClusterError) -> bool:
+        if isinstance(e, HostUnreachableError):
+            return e.may_pass
+        return self._tunnel is not None and self.is_lost()
 
     def close(self) -> None:
         """Disconnect; what runs on the cluster goes on."""

@@ -77,6 +77,23 @@ class Hub:
         found = self._ask(lambda: self._client.db_query(query, keys=keys))
         return {entry["msg_id"]: entry["completed"] is not None for entry in found}
 
+    def keeps(self, messages: list[str]) -> set[str]:
+        """Return which of these messages have an answer there, wait, or run.
+
+        A controller that was started again may know others, of which nothing will come.
+        """
+        if not messages:
+            return set()
+        done = self.completed(messages)
+        queues = self._ask(lambda: self._client.queue_status(verbose=True))
+        underway = set(queues.pop("unassigned"))
+        for queue in queues.values():
+            underway.update(queue["tasks"])
+        # meanwhile, some may have come to their end
+        rest = [m for m, is_done in done.items() if not is_done and m not in underway]
+        done.update(self.completed(rest) if rest else {})
+        return {m for m, is_done in done.items() if is_done or m in underway}
+
     def result(self, message: str) -> bytes:
         """Return the answer to a message, which is there; or raise what the engine has raised."""
         client = self._client
