@@ -30,6 +30,9 @@ _OPEN_S = login.CONNECT_S + 3.0
 #: A connection on which nothing comes back for so long is lost: asked every 2 s, 3 times.
 _ALIVE = (*("-o", "ServerAliveInterval=2"), *("-o", "ServerAliveCountMax=3"))
 
+#: How long what listens may take to greet, when the tunnel is open.
+_ANSWER_S = 4.0
+
 _LOOK_S = 0.05
 
 #: What every socket of ZeroMQ says first.
@@ -40,12 +43,9 @@ _SCRIPT = """\
 exec 3<&0
 "$@" </dev/null 3<&- &
 ssh=$!
-(while read -r nothing; do :; done; kill 0) <&3 &
+(while read -r nothing; do :; done; kill -9 0) <&3 &
 wait $ssh
-status=$?
-trap '' TERM
-kill 0
-exit $status
+kill -9 0
 """
 
 
@@ -110,7 +110,7 @@ class Tunnel:
     def _wait(self, port: int) -> None:
         """Wait until the tunnel is open, and something has answered through it."""
         deadline = time.monotonic() + _OPEN_S
-        while (answer := _first_byte(port, deadline)) is None:
+        while (answer := _first_byte(port)) is None:
             if self._process.poll() is not None:
                 raise login.refusal(self.destination, self._told())
             if time.monotonic() > deadline:
@@ -122,7 +122,7 @@ class Tunnel:
             )
         if answer != _GREETING:
             raise ClusterStartError(
-                f"nothing that is a controller's listens on {self.destination} where it should"
+                f"nothing that is a controller's answers on {self.destination} where it should"
             )
 
     def _taken(self) -> int | None:
@@ -153,7 +153,7 @@ def _end(owner: int, process: subprocess.Popen[bytes], errors: IO[bytes]) -> Non
     if process.poll() is None:
         # a forked child may hold the pipe open; the script, ssh and what that started are a group
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     errors.close()
 
@@ -167,18 +167,21 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _first_byte(port: int, deadline: float) -> bytes | None:
+def _first_byte(port: int) -> bytes | None:
     """Return what comes first from a port of this machine; None when nothing listens there yet."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_S) as connection:
             if connection.getsockname() == connection.getpeername():
                 # the kernel has chosen this very port for the other end
                 return None
-            connection.settimeout(max(_LOOK_S, deadline - time.monotonic()))
-            return connection.recv(1)
+            return _received(connection)
     except ConnectionRefusedError:
         return None
-    except ConnectionError:
+
+
+def _received(connection: socket.socket) -> bytes:
+    """Return the first byte; nothing, when none comes."""
+    try:
+        return connection.recv(1)
+    except (ConnectionError, TimeoutError):
         return b""
-    except TimeoutError:
-        return None

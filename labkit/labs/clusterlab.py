@@ -171,6 +171,7 @@ timeout, cluster_id
             self._save(sent)
             self._send_pending(sent.chunk)
         self.notebook().dropChunks(names)
+        self._note_chunks()
 
     def _kept_of(self, lost: list[Sent]) -> dict[Sent, str]:
         """Return which of these the hub still has, and their messages; an own one is another."""
@@ -319,8 +320,12 @@ timeout, cluster_id
                 time.sleep(_MOMENT_S)
 
     def _not_arrived(self, arrived: Set[str]) -> list[str]:
-        """Return the messages that have no answer here, but for those that have arrived there."""
-        sent = messages_of(future for future in self._traffic.futures() if not future.done())
+        """Return the messages of which nobody knows whether they have left this machine."""
+        sent = messages_of(
+            future
+            for future in self._traffic.futures()
+            if not future.done() and not isinstance(future, Resumed)
+        )
         return [message for message in sent if message not in arrived]
 
     def _note_chunks(self) -> None:

@@ -144,7 +144,7 @@ class Connection:
             courier = Courier(client, hub, self._wake, self.own is not None)
             self._line = _Line(client, hub, courier)
             if self._is_cut_off:
-                logger.warning("the connection with %s is back", self._where())
+                logger.warning("%s is back", self._where())
             self._is_cut_off = False
 
     def _to_own(self, engines: int) -> ipyparallel.Client:
@@ -259,7 +259,8 @@ class Connection:
             if not self._may_pass(e):
                 raise
             if not self._is_cut_off:
-                logger.warning("%s Trying again until it is back; what runs there goes on.", e)
+                what, _, _ = str(e).partition(": ")
+                logger.warning("%s; trying again until it is back. What runs there goes on", what)
             self._is_cut_off = True
             time.sleep(_PAUSE_S)
 

@@ -1,11 +1,14 @@
 """A lab on a laptop: it reaches its cluster by ssh only, and comes and goes."""
 
+import json
+import os
+import signal
 import time
 from collections import Counter
 
 import pytest
 
-from ..cluster.machines import CONTROLLER, DEFAULTS, bed, cluster
+from ..cluster.machines import CONTROLLER, DEFAULTS, WORDS, bed, cluster
 from ..cluster.testbed import python
 
 __all__ = ["bed", "cluster"]
@@ -137,7 +140,98 @@ def test_a_lab_outlasts_the_loss_of_its_connection(desk):
     there.lap.put_cable_back()
     out, _ = at_work.communicate(timeout=60)
     assert out.endswith(f"{squares(40)}\n"), out
-    assert "Trying again until it is back" in out
-    assert "is back" in out
+    assert "trying again until it is back" in out
+    assert "profile shadow is back" in out
     assert there.runs() == once_each(40)
     there.wait_until_no_ssh()
+
+
+def test_a_lab_outlasts_an_ssh_that_hangs_and_a_loss_while_it_sends(desk):
+    there = desk()
+    at_work = there.start(LAB, SEND, WAIT, points=900, seconds=0.01, timeout=90)
+    there.wait_for_runs(1)
+    there.lap.pull_cable()
+    time.sleep(3)
+    there.lap.put_cable_back()
+    for number in there.lap.processes("BatchMode"):
+        os.kill(number, signal.SIGSTOP)
+    out, _ = at_work.communicate(timeout=90)
+    assert out.endswith(f"{squares(900)}\n"), out
+    assert there.runs() == once_each(900)
+    there.wait_until_no_ssh()
+
+
+def test_no_tunnel_outlives_what_it_is_for(desk):
+    there = desk()
+    there.lap.end("ipcluster")
+    out = there.execute(
+        """
+import gc, multiprocessing, subprocess
+def tunnels():
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    return sum(line.startswith("ssh ") for line in lines.splitlines())
+lab = labkit.ClusterLab(profile="shadow")
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+print(tunnels(), lab.numberOfEngines())
+del lab
+gc.collect()
+print(tunnels())
+lab = labkit.ClusterLab(profile="shadow")
+child.kill()
+"""
+    )
+    assert out.splitlines() == ["1 4", "0"]
+    there.wait_until_no_ssh()
+
+
+# ---------- what does not answer ----------
+
+
+def refused(there, *parts):
+    """Open a lab that cannot be opened; return the error's last line. It takes 10 s at most."""
+    began = time.monotonic()
+    with pytest.raises(AssertionError) as caught:
+        there.execute(LAB, *parts)
+    assert time.monotonic() - began < 10
+    there.wait_until_no_ssh()
+    return str(caught.value).strip().splitlines()[-1]
+
+
+def test_a_stale_a_foreign_and_a_useless_connection_file(desk):
+    there = desk()
+    file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
+    right = json.loads(file.read_text())
+    file.write_text(json.dumps({**right, "key": "another"}))
+    assert "is not that of the cluster" in refused(there)
+    file.write_text("{")
+    assert "is no connection file" in refused(there)
+    file.write_text(json.dumps(right))
+    os.kill(min(there.running.bed["ctl"].processes("ipyparallel.controller")), signal.SIGSTOP)
+    assert "does not answer, though its connection file is there" in refused(there)
+    for name in ("ctl", "h1", "h2"):
+        there.running.bed[name].end(*WORDS)
+    there.running.wait_until_gone()
+    there.running.on_ctl("sh", "-c", "rm -f ~/.ipython/profile_cluster/*/*.json")
+    assert "does not run on root@ctl; start it there" in refused(there)
+    there.running.start()
+    there.running.ask("print(0)", 4)
+    assert refused(there).endswith("labkit profile refresh shadow")
+    there.lap.execute("labkit", "profile", "refresh", "shadow")
+    assert there.execute(LAB, SEND, WAIT, seconds=0.01).endswith(f"{squares(12)}\n")
+
+
+@pytest.mark.parametrize("encryption", ["", "encryption: yes\n"])
+def test_a_wrong_key_is_refused(desk, encryption):
+    there = desk(encryption)
+    file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
+    said = json.loads(file.read_text())
+    wrong = {"curve_serverkey": "0" * 39 + "1"} if encryption else {"key": "0" * 36}
+    file.write_text(json.dumps(said | wrong))
+    assert "labkit profile refresh shadow" in refused(there)
+
+
+def test_without_a_network_a_new_lab_says_so(desk):
+    there = desk()
+    there.lap.pull_cable()
+    assert "root@ctl cannot be reached" in refused(there)
