@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -74,7 +75,7 @@ class LocalCluster:
         import ipyparallel
 
         deadline = time.monotonic() + timeout_s
-        while not self.connection_file.exists():
+        while not _is_complete(self.connection_file):
             self._check(deadline, "the controller did not come up")
             time.sleep(_LOOK_S)
         self._connected_to = _identity(self.connection_file)
@@ -124,6 +125,15 @@ class LocalCluster:
         self._supervisor.terminate()
         self._supervisor.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_complete(file: Path) -> bool:
+    """Test whether a controller has written its file to the end: it does so in place."""
+    try:
+        json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

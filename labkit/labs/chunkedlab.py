@@ -11,6 +11,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from pathlib import Path
 
 from labkit.attachment import Attachment
@@ -33,6 +34,9 @@ from labkit.labs.traffic import Sent, Traffic
 from labkit.source import code_digest
 
 __all__ = ["ChunkedLab"]
+
+#: What is done with a chunk that has come back, when its outcomes are recorded.
+_Step = Callable[[], None]
 
 
 class ChunkedLab(Lab):
@@ -77,6 +81,10 @@ class ChunkedLab(Lab):
     @abstractmethod
     def _withdraw(self, futures: list[Future[bytes]]) -> None:
         """Take those messages back that have not begun to run."""
+
+    def _is_withdrawal(self, e: BaseException) -> bool:
+        """Test whether an exception means that a message was taken back."""
+        return isinstance(e, CancelledError)
 
     @abstractmethod
     def _is_engine_loss(self, e: BaseException) -> bool:
@@ -198,69 +206,85 @@ class ChunkedLab(Lab):
             self._taking.release()
 
     def _record(self, arrivals: list[Sent]) -> Runs:
-        """Record what chunks gave that have arrived; if that fails, they can be taken again."""
+        """Record what chunks gave that have arrived, and go on with what they did not run.
+
+        If that fails, what has arrived can be taken again: to record it twice changes nothing.
+        """
         runs: Runs = []
+        next_steps: list[_Step] = []
+        is_done = 0
         try:
             with uncollected():
                 for sent in arrivals:
-                    mine = self._runs_of(sent)
+                    mine, go_on = self._come_back(sent)
                     if count(mine) < len(sent.chunk.points):
                         self._cut_short.append(sent.chunk.name)
                     runs += mine
+                    next_steps.append(go_on)
                 record(self.notebook(), runs)
             self._traffic.note_record()
+            for sent, go_on in zip(arrivals, next_steps, strict=True):
+                go_on()
+                self._traffic.remove(sent)
+                self._forget(sent)
+                is_done += 1
         except BaseException:
-            self._traffic.put_back(arrivals)
+            self._traffic.put_back(arrivals[is_done:])
             raise
-        for sent in arrivals:
-            self._traffic.remove(sent)
-            self._forget(sent)
         return runs
 
-    def _runs_of(self, sent: Sent) -> Runs:
-        """Return the runs that a chunk gave; send again what it could not run."""
+    def _come_back(self, sent: Sent) -> tuple[Runs, _Step]:
+        """Return the runs that a chunk gave, and how it goes on when they are recorded."""
         chunk, e = sent.chunk, sent.exception()
+        if e is None and sent.is_supplied():
+            return [], partial(self._send_again, chunk)
         if e is None:
-            return self._send_again(chunk) if sent.is_supplied() else self._answered(sent)
-        if isinstance(e, CancelledError):
-            return self._after_withdrawal(chunk)
+            sequel = self._answered(sent)
+            return sequel.runs, partial(self._go_on, sequel)
+        if self._is_withdrawal(e):
+            return [], partial(self._after_withdrawal, chunk)
         missing = _missing(e)
         if missing is not None and missing.digest in self._attachments:
-            return self._after_missing(chunk, missing)
-        if self._is_engine_loss(e):
-            return self._go_on(self._salvage.after_loss(sent, e, self.retries))
-        if _is_interrupt(e):
-            # the engine had not begun with it, or was about to answer
-            stop = Stop("interrupted", str(e), None)
-            return self._go_on(self._salvage.after_stop(chunk, stop, [], self.retries))
-        # the engine answered that it could not even load the experiment
-        reason = ExperimentError(f"the engine could not run this chunk: {e}")
-        return [given_up(chunk, i, reason) for i in range(len(chunk.points))]
+            return [], partial(self._after_missing, chunk, missing)
+        sequel = self._failed(sent, e)
+        return sequel.runs, partial(self._go_on, sequel)
 
-    def _answered(self, sent: Sent) -> Runs:
+    def _answered(self, sent: Sent) -> Sequel:
         chunk, answer = sent.chunk, sent.answer()
         self._salvage.finds_spools |= answer.spooled is not None
         self._cutter.note(chunk, answer.seconds)
         runs = list(batches_in(sent.records_of(answer)))
         if answer.stop is not None:
-            return self._go_on(self._salvage.after_stop(chunk, answer.stop, runs, self.retries))
+            return self._salvage.after_stop(chunk, answer.stop, runs, self.retries)
         if count(runs) < len(chunk.points):
-            return self._go_on(self._salvage.after_damage(chunk, runs, self.retries))
-        return runs
+            return self._salvage.after_damage(chunk, runs, self.retries)
+        return Sequel(runs)
 
-    def _go_on(self, sequel: Sequel) -> Runs:
-        """Send what is to be sent after a chunk was not run to its end; return what is known."""
+    def _failed(self, sent: Sent, e: BaseException) -> Sequel:
+        chunk = sent.chunk
+        if self._is_engine_loss(e):
+            return self._salvage.after_loss(sent, e, self.retries)
+        if _is_interrupt(e):
+            # the engine had not begun with it, or was about to answer
+            stop = Stop("interrupted", str(e), None)
+            return self._salvage.after_stop(chunk, stop, [], self.retries)
+        # the engine answered that it could not even load the experiment
+        reason = ExperimentError(f"the engine could not run this chunk: {e}")
+        return Sequel([given_up(chunk, i, reason) for i in range(len(chunk.points))])
+
+    def _go_on(self, sequel: Sequel) -> None:
+        """Send what is to be sent after a chunk was not run to its end."""
         for chunk in sequel.again:
-            if sequel.may_be_cancelled:
+            if chunk.points and sequel.may_be_cancelled:
                 self._send_pending(chunk)
-            elif chunk.points and not self._is_draining:
-                self._send(chunk)
-        return sequel.runs
+            elif chunk.points:
+                self._send_again(chunk)
 
-    def _after_missing(self, chunk: Chunk, missing: MissingAttachmentError) -> Runs:
+    def _after_missing(self, chunk: Chunk, missing: MissingAttachmentError) -> None:
         """Bring an engine what it misses, and keep the chunk until then."""
         if self._is_draining:
-            return self._send_again(chunk)
+            self._give_back(chunk)
+            return
         whole = chunk.part(0, len(chunk.points), chunk.attempt)
         self._traffic.add(whole, self._try_to_bring(missing))
         bundles = pickle.loads(chunk.bundles) if chunk.bundles else ()
@@ -269,7 +293,6 @@ class ChunkedLab(Lab):
             # who lacks one package lacks the others, too
             for digest in archives:
                 self._try_to_bring(MissingAttachmentError(digest, missing.store, missing.engine))
-        return []
 
     def _try_to_bring(self, missing: MissingAttachmentError) -> Future[bytes]:
         try:
@@ -279,13 +302,12 @@ class ChunkedLab(Lab):
             future.set_exception(e)
             return future
 
-    def _send_again(self, chunk: Chunk) -> Runs:
+    def _send_again(self, chunk: Chunk) -> None:
         """Send a chunk of which no point has run; in a lab that is drained, they are missing."""
         if self._is_draining:
             self._give_back(chunk)
         else:
             self._send(chunk.part(0, len(chunk.points), chunk.attempt))
-        return []
 
     def _give_back(self, chunk: Chunk) -> None:
         self.notebook().dropPendingResults(self.notebook().stillPending(chunk.jobs()))
@@ -332,13 +354,12 @@ class ChunkedLab(Lab):
                 yield chunk.part(position, stop, chunk.attempt)
             position = stop
 
-    def _after_withdrawal(self, chunk: Chunk) -> Runs:
+    def _after_withdrawal(self, chunk: Chunk) -> None:
         """Keep what was withdrawn: it is cut again, or given back when the lab is drained."""
         if self._is_draining:
             self._give_back(chunk)
         else:
             self._cutter.take_back(self._pending_of(chunk))
-        return []
 
     # ---------- waiting ----------
 

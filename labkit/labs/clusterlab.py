@@ -440,12 +440,10 @@ timeout, cluster_id
                 self._known_at_hub += known
                 raise
 
-    def _runs_of(self, sent: Sent) -> Runs:
+    def _is_withdrawal(self, e: BaseException) -> bool:
         import ipyparallel
 
-        if isinstance(sent.exception(), ipyparallel.error.TaskAborted):
-            return self._after_withdrawal(sent.chunk)
-        return super()._runs_of(sent)
+        return super()._is_withdrawal(e) or isinstance(e, ipyparallel.error.TaskAborted)
 
     def _forget(self, sent: Sent) -> None:
         super()._forget(sent)

@@ -17,8 +17,9 @@ from labkit.labs.delivery import ARRIVED
 
 __all__ = ["Sent", "Traffic"]
 
-#: What arrives one after another is recorded together, so often: each time costs some 10 ms.
-_GATHER_S = 0.25
+#: What arrives one after another is recorded together, so often: each time costs some 10 ms, and
+#: what a chunk of half a second gives shall be seen within a second.
+_GATHER_S = 0.4
 
 #: What is recorded together is in memory: so many points at most, and so much of their spools.
 _MOST_POINTS, _MOST_BYTES = 5_000, 2**26

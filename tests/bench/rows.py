@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-GATHER_S = 0.25
+GATHER_S = 0.4
 """What arrives one after another is written together, so often: labkit does the same."""
 
 SWEEP = "b267e7d162604321"
@@ -147,7 +147,7 @@ class Store:
         self._c.close()
 
     def add(self, records: Iterable[Record]) -> None:
-        """Take what has arrived; it is on disk within a quarter of a second of arrivals."""
+        """Take what has arrived; it is on disk within 0.4 s of arrivals."""
         self._fresh.extend(records)
         if time.monotonic() - self._written > GATHER_S:
             self.flush()

@@ -112,6 +112,43 @@ def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
     assert sorted(lab.dataframe()["x"]) == list(range(6))
 
 
+class EndsOnce(labkit.Experiment):
+    """Ends its process at one point, the first time; each run leaves a line."""
+
+    x = labkit.Parameter(range(6))
+
+    def __init__(self, file):
+        super().__init__()
+        self.file = file
+
+    def do(self, params):
+        with self.file.open("a") as lines:
+            print(params["x"], file=lines)
+        time.sleep(0.05)  # so long, and its outcome is written at once
+        if params["x"] == 2 and self.file.read_text().split().count("2") == 1:
+            os._exit(1)
+        return {}
+
+
+def test_what_is_left_of_a_chunk_runs_once_though_recording_has_failed(lab, monkeypatch, tmp_path):
+    def full(*_):
+        raise NotebookError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(lab.notebook()), "recordBatches", full)
+        lab.runExperiment(EndsOnce(tmp_path / "runs"), chunk=6)
+        for _ in range(3):
+            with pytest.raises(NotebookError, match="full"):
+                lab.wait()
+    assert lab.wait(timeout=30)
+    assert sorted(lab.dataframe()["x"]) == list(range(6))
+    runs = (tmp_path / "runs").read_text().split()
+    # the point before may not have been written when its process ended
+    before = runs[: runs.index("2")][-1:]
+    assert all(runs.count(x) == 1 for x in {*runs} - {*before, "2"})
+    assert runs.count("2") == 2
+
+
 @pytest.mark.parametrize(
     ("times", "reason"), [(1, None), (99, "outcomes lost, spool damaged, 3 attempts")]
 )

@@ -52,7 +52,7 @@ def test_what_a_user_has_fixed_is_not_probed(whole):
 def test_probes_grow_until_they_tell_what_a_point_costs(whole):
     engines = Engines(0.01)
     parts = list(Cutter().parts(whole, None, engines.width, engines.send))
-    assert [len(probe.points) for probe in engines.probes] == [1, 1, 8, 8]
+    assert [len(probe.points) for probe in engines.probes] == [1, 1, 5, 5]
     assert {len(part.points) for part in parts[:2]} == {50}, "half a second"
     assert covers([*engines.probes, *parts], whole)
 
