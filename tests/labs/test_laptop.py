@@ -31,7 +31,7 @@ class Work(labkit.Experiment):
         time.sleep(params["s"])
         return {{"area": params["x"] ** 2, "wave": numpy.full(1000, params["x"])}}
 
-notebook = labkit.SQLiteLabNotebook(str(Path("~/work.db").expanduser()))
+notebook = labkit.SQLiteLabNotebook(str(Path("~/squares.db").expanduser()))
 """
 LAB = 'lab = labkit.ClusterLab(notebook, profile="shadow")\n'
 SEND = "lab['x'] = range({points})\nlab['s'] = {seconds}\nlab.runExperiment(Work(), chunk=1)\n"
@@ -90,7 +90,7 @@ def desk(cluster, bed):
     yield lambda more="", **how: Desk(cluster(INVENTORY + more, shared=False), bed["lap"], **how)
     bed["lap"].put_cable_back()
     bed["lap"].end("at_the_desk", "labkit-tunnel", "BatchMode")
-    bed["lap"].execute("sh", "-c", "rm -rf ~/work* ~/.cache/labkit")
+    bed["lap"].execute("sh", "-c", "rm -rf ~/squares* ~/.cache/labkit")
 
 
 def squares(points):
