@@ -321,6 +321,8 @@ timeout, cluster_id
 
     def _not_arrived(self, arrived: Set[str]) -> list[str]:
         """Return the messages of which nobody knows whether they have left this machine."""
+        if self._connection.is_open and self._connection.hub.is_forgetful:
+            return []
         sent = messages_of(
             future
             for future in self._traffic.futures()
@@ -480,6 +482,9 @@ timeout, cluster_id
     def updateResults(self, purge: bool = False) -> int:
         """Take what has arrived, without waiting.
 
+        When the network has cut off a tunnel to the cluster, that is nothing, and a warning is
+        logged.
+
         Parameters
         ----------
         purge : bool
@@ -496,10 +501,14 @@ timeout, cluster_id
         if not self._connection.is_open and self._connection.engines is not None:
             # a cluster that would be started for this knows of nothing
             return 0
-        hub = self._connected().hub
-        fetch(self._traffic.futures(), hub)
-        left_behind = self._left_behind().collect(hub)
-        return left_behind + count(self._take(0.0))
+        found = 0
+        # what the notebook has can be read without a network
+        with self._connection.outlasting():
+            hub = self._connected().hub
+            fetch(self._traffic.futures(), hub)
+            found = self._left_behind().collect(hub)
+            found += count(self._take(0.0))
+        return found
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending in any result set.
@@ -523,8 +532,7 @@ timeout, cluster_id
         notebook = self.notebook()
         total = notebook.numberOfAllPendingResults()
         if total:
-            with self._connection.outlasting():
-                self.updateResults()
+            self.updateResults()
         try:
             self._work_off(self._is_all_here, total, timeout)
         finally:

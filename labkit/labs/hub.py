@@ -46,6 +46,8 @@ class Hub:
     ----------
     is_lost : bool
         It has not answered in time: a new connection is needed.
+    is_forgetful : bool
+        It has said that it has no database, and so knows no message.
     """
 
     def __init__(self, client: ipyparallel.Client, where: str) -> None:
@@ -53,7 +55,7 @@ class Hub:
         self._where = where
         self._asked_at = 0.0
         self._sign: Future[Any] | None = None
-        self.is_lost = False
+        self.is_lost = self.is_forgetful = False
 
     def status(self, verbose: bool = False) -> dict[int, dict[str, Any]]:
         """Return for each engine what it has to do.
@@ -73,8 +75,14 @@ class Hub:
 
     def completed(self, messages: list[str]) -> dict[str, bool]:
         """Return which of these messages it knows, and whether their answers are there."""
+        import ipyparallel
+
         query, keys = {"msg_id": {"$in": messages}}, ["msg_id", "completed"]
-        found = self._ask(lambda: self._client.db_query(query, keys=keys))
+        try:
+            found = self._ask(lambda: self._client.db_query(query, keys=keys))
+        except ipyparallel.error.RemoteError:
+            self.is_forgetful = True
+            return {}
         return {entry["msg_id"]: entry["completed"] is not None for entry in found}
 
     def keeps(self, messages: list[str]) -> set[str]:

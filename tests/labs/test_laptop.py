@@ -161,6 +161,26 @@ def test_a_lab_outlasts_an_ssh_that_hangs_and_a_loss_while_it_sends(desk):
     there.wait_until_no_ssh()
 
 
+def test_what_is_there_can_be_read_without_a_network(desk):
+    there = desk()
+    at_work = there.start(
+        LAB,
+        SEND,
+        "while not len(lab.dataframe()): time.sleep(0.1)\n"
+        "print('begun', flush=True)\n"
+        "while lab._connection.is_tunnelled: len(lab.dataframe())\n"
+        "print(len(lab.dataframe()) > 0)\n"
+        "lab.close()\n",
+    )
+    assert at_work.stdout.readline() == "begun\n"
+    there.lap.pull_cable()
+    out, _ = at_work.communicate(timeout=60)
+    assert out.endswith("True\n"), out
+    there.lap.put_cable_back()
+    assert there.execute(LAB, WAIT).endswith(f"{squares(12)}\n")
+    assert there.runs() == once_each(12)
+
+
 def test_no_tunnel_outlives_what_it_is_for(desk):
     there = desk()
     there.lap.end("ipcluster")
