@@ -49,6 +49,10 @@ kill -9 0
 """
 
 
+#: The pipes of this process's tunnels. A forked child lets go of them, or ssh would outlive it.
+_PIPES: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
+
+
 class Tunnel:
     """An ssh to another machine, through which ports are reached that are seen from there.
 
@@ -100,6 +104,8 @@ class Tunnel:
             # Ctrl-C is for this process
             start_new_session=True,
         )
+        assert self._process.stdin is not None
+        _PIPES.add(self._process.stdin)
         self._end = weakref.finalize(self, _end, os.getpid(), self._process, self._errors)
         try:
             self._wait(self.local[ports[-1]])
@@ -151,11 +157,19 @@ def _end(owner: int, process: subprocess.Popen[bytes], errors: IO[bytes]) -> Non
     assert process.stdin is not None
     process.stdin.close()
     if process.poll() is None:
-        # a forked child may hold the pipe open; the script, ssh and what that started are a group
+        # the script, ssh and what that has started are a group
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     errors.close()
+
+
+def _let_go() -> None:
+    for pipe in list(_PIPES):
+        pipe.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -6,7 +6,7 @@ import atexit
 import os
 import signal
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +26,7 @@ from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress, shell
 from labkit.labs.recording import Runs, count
 from labkit.labs.rehearsal import Rehearsal
-from labkit.labs.resumed import Resumed, fetch, messages_of
+from labkit.labs.resumed import Resumed, fetch, messages_of, on_their_way
 from labkit.labs.sweep import Sweep
 from labkit.labs.traffic import Sent
 from labkit.notebook.labnotebook import SentChunk
@@ -43,7 +43,7 @@ __all__ = ["ClusterLab"]
 _SEE_OFF_S = 5.0
 
 #: From one question to the next, while messages are on their way.
-_MOMENT_S = 0.02
+_MOMENT_S = 0.05
 
 
 class ClusterLab(ChunkedLab, epyc.ClusterLab):
@@ -147,7 +147,7 @@ timeout, cluster_id
         self.activate()
         try:
             self._go_on_after_reconnection()
-        except ClusterError:
+        except BaseException:
             # or what is under way would never be asked for
             self._disconnect()
             raise
@@ -299,36 +299,22 @@ timeout, cluster_id
 
     def _await_arrival(self) -> None:
         """Wait until the controller has all that was sent: a tunnel may end with some of it."""
-        arrived: set[str] = set()
-        while self._connection.is_tunnelled and (unknown := self._not_arrived(arrived)):
+        while self._connection.is_tunnelled:
             with self._connection.outlasting():
-                arrived.update(self._connected().hub.completed(unknown))
+                if not self._connected().hub.lacks(on_their_way(self._traffic.futures())):
+                    return
             time.sleep(_MOMENT_S)
 
     def _see_off(self) -> None:
         """Give what was sent last some time to get through a tunnel that is about to end."""
+        to = self._connection
         deadline = time.monotonic() + _SEE_OFF_S
-        arrived: set[str] = set()
         with suppress(ClusterError):
-            while (
-                self._connection.is_tunnelled
-                and not self._connection.is_lost()
-                and (unknown := self._not_arrived(arrived))
-                and time.monotonic() < deadline
-            ):
-                arrived.update(self._connection.hub.completed(unknown))
+            while to.is_tunnelled and to.is_open and not to.is_lost():
+                lacking = to.hub.lacks(on_their_way(self._traffic.futures()))
+                if not lacking or time.monotonic() > deadline:
+                    return
                 time.sleep(_MOMENT_S)
-
-    def _not_arrived(self, arrived: Set[str]) -> list[str]:
-        """Return the messages of which nobody knows whether they have left this machine."""
-        if self._connection.is_open and self._connection.hub.is_forgetful:
-            return []
-        sent = messages_of(
-            future
-            for future in self._traffic.futures()
-            if not future.done() and not isinstance(future, Resumed)
-        )
-        return [message for message in sent if message not in arrived]
 
     def _note_chunks(self) -> None:
         """Note in the notebook which messages carry what is pending."""
@@ -512,6 +498,8 @@ timeout, cluster_id
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending in any result set.
+
+        When the network cuts off a tunnel to the cluster, this goes on when it is back.
 
         Parameters
         ----------

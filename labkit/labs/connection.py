@@ -74,6 +74,8 @@ class Connection:
         The own cluster, if it was started.
     name : str
         How notebooks call the cluster; empty until it was first connected to.
+    is_tunnelled : bool
+        Whether the cluster is reached through a tunnel, which the network may end at any time.
 
     Raises
     ------
@@ -98,17 +100,13 @@ class Connection:
         self._line: _Line | None = None
         self._tunnel: Tunnel | None = None
         self._is_cut_off = False
+        self.is_tunnelled = False
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
 
     @property
     def is_open(self) -> bool:
         """Whether there are a client, a hub and a courier."""
         return self._line is not None
-
-    @property
-    def is_tunnelled(self) -> bool:
-        """Whether there is a tunnel, which the network may end at any time."""
-        return self._tunnel is not None
 
     @property
     def client(self) -> ipyparallel.Client:
@@ -205,6 +203,7 @@ class Connection:
         arguments = {**self.arguments, "timeout": _REGISTRATION_S}
         del arguments["url_file"]
         try:
+            self.is_tunnelled = True
             self._tunnel = Tunnel(shadow.destination, shadow.address(), ports)
             near = {channel: self._tunnel.local[said[channel]] for channel in CHANNELS}
             here = {"interface": "tcp://127.0.0.1", "location": "127.0.0.1", "ssh": ""}

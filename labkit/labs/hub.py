@@ -46,8 +46,6 @@ class Hub:
     ----------
     is_lost : bool
         It has not answered in time: a new connection is needed.
-    is_forgetful : bool
-        It has said that it has no database, and so knows no message.
     """
 
     def __init__(self, client: ipyparallel.Client, where: str) -> None:
@@ -55,7 +53,8 @@ class Hub:
         self._where = where
         self._asked_at = 0.0
         self._sign: Future[Any] | None = None
-        self.is_lost = self.is_forgetful = False
+        self.is_lost = False
+        self._is_forgetful = False
 
     def status(self, verbose: bool = False) -> dict[int, dict[str, Any]]:
         """Return for each engine what it has to do.
@@ -81,9 +80,15 @@ class Hub:
         try:
             found = self._ask(lambda: self._client.db_query(query, keys=keys))
         except ipyparallel.error.RemoteError:
-            self.is_forgetful = True
+            # it has no database
+            self._is_forgetful = True
             return {}
         return {entry["msg_id"]: entry["completed"] is not None for entry in found}
+
+    def lacks(self, messages: list[str]) -> bool:
+        """Test whether some of these messages have not arrived, as far as it can tell."""
+        known = self.completed(messages) if messages else {}
+        return len(known) < len(messages) and not self._is_forgetful
 
     def keeps(self, messages: list[str]) -> set[str]:
         """Return which of these messages have an answer there, wait, or run.

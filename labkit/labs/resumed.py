@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labkit.labs.hub import Hub
 
-__all__ = ["Resumed", "fetch", "messages_of"]
+__all__ = ["Resumed", "fetch", "messages_of", "on_their_way"]
 
 #: After so many seconds, answers that are there wait for the next time.
 _FETCH_S = 1.0
@@ -38,6 +38,11 @@ class Resumed(Future[bytes]):
 def messages_of(futures: Iterable[Any]) -> list[str]:
     """Return the ids of the messages that these are the results of, by whatever connection."""
     return [message for future in futures for message in getattr(future, "msg_ids", ())]
+
+
+def on_their_way(futures: Iterable[Future[bytes]]) -> list[str]:
+    """Return the messages of which nobody knows whether they have left this machine."""
+    return messages_of(f for f in futures if not f.done() and not isinstance(f, Resumed))
 
 
 def fetch(futures: Iterable[Future[bytes]], hub: Hub) -> None:

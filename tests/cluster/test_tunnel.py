@@ -68,11 +68,18 @@ def test_messages_go_through_all_ports_of_one_ssh(lap):
 
 
 @pytest.mark.parametrize(
-    "end", ["os.kill(os.getpid(), 9)", "del tunnel; gc.collect(); time.sleep(0.1)", "pass"]
+    "end",
+    [
+        "os.kill(os.getpid(), 9)",
+        "os.fork() and os.kill(os.getpid(), 9); os.close(1); os.close(2); time.sleep(60)",
+        "del tunnel; gc.collect(); time.sleep(0.1)",
+        "pass",
+    ],
 )
 def test_it_ends_with_whatever_has_opened_it(lap, end):
     lap.start(*python(f"{OPEN}\n{end}")).communicate(timeout=20)
     assert gone(lap)
+    lap.end("labkit.cluster.tunnel")
 
 
 def test_a_forked_child_does_not_end_it(lap):

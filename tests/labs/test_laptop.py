@@ -168,7 +168,7 @@ def test_what_is_there_can_be_read_without_a_network(desk):
         SEND,
         "while not len(lab.dataframe()): time.sleep(0.1)\n"
         "print('begun', flush=True)\n"
-        "while lab._connection.is_tunnelled: len(lab.dataframe())\n"
+        "while lab._connection.is_open: len(lab.dataframe())\n"
         "print(len(lab.dataframe()) > 0)\n"
         "lab.close()\n",
     )
