@@ -52,6 +52,39 @@ def generate(path: Path, name: str | None, stock: bool, dry_run: bool, force: bo
     click.echo(profiling.written(change, stock=stock))
 
 
+@profile.command(
+    epilog=examples(
+        "labkit profile shadow alice@cl-0", "labkit profile shadow alice@cl-0 --as night"
+    )
+)
+@click.argument("destination", metavar="USER@HOST")
+@click.option(
+    "--profile", "of", metavar="NAME", default="cluster", show_default=True, help="Its name there."
+)
+@click.option(
+    "--as", "name", metavar="NAME", default="shadow", show_default=True, help="Its name here."
+)
+def shadow(destination: str, of: str, name: str) -> None:
+    """Make a profile here of a cluster elsewhere, for a laptop.
+
+    HOST is the controller's machine, which ssh lets in to; nothing else has to be in reach.
+    What is fetched is the client's connection file. A lab with the profile then opens a
+    tunnel by itself.
+    """
+    from labkit.cli import shadowing
+
+    click.echo(shadowing.made(destination, of, name))
+
+
+@profile.command(epilog=examples("labkit profile refresh shadow"))
+@_NAME
+def refresh(name: str) -> None:
+    """Fetch the connection file of a shadow again, after the cluster was restarted."""
+    from labkit.cli import shadowing
+
+    click.echo(shadowing.refreshed(name))
+
+
 @profile.command("list", epilog=examples("labkit profile list --json"))
 @_JSON
 def list_(as_json: bool) -> None:
@@ -77,7 +110,8 @@ def show(name: str, as_json: bool) -> None:
 def check(ctx: click.Context, name: str) -> None:
     """Load a profile with ipyparallel, and compare it with its inventory.
 
-    The exit status is 0 when all is sound, and 1 when something is not.
+    A shadow is compared with the connection file on the other machine. The exit status is 0
+    when all is sound, and 1 when something is not.
     """
     from labkit.cli import profiling
 
@@ -93,7 +127,7 @@ def remove(name: str, force: bool) -> None:
     """Remove a profile that labkit has made, its logs and connection files included."""
     from labkit.cli import profiling
 
-    found = profiling.find(name)
+    found = profiling.named(name)
     if not force:
         click.confirm(f"Remove {found.folder}?", abort=True)
     click.echo(profiling.removed(found))

@@ -9,13 +9,16 @@ from typing import Any
 
 import click
 
+from labkit.cli import shadowing
 from labkit.cli.tables import WIDTH, table
 from labkit.cluster import profiles
+from labkit.cluster.folders import ipython_folder
 from labkit.cluster.inventory import load
-from labkit.cluster.profiles import Plan, Profile, find
+from labkit.cluster.profiles import Plan, Profile
+from labkit.cluster.shadow import Shadow, shadows
 from labkit.errors import ProfileError
 
-__all__ = ["ask", "check", "differences", "find", "listing", "plan", "removed", "show", "written"]
+__all__ = ["ask", "check", "differences", "listing", "named", "plan", "removed", "show", "written"]
 
 
 def plan(path: Path, name: str | None, *, stock: bool) -> Plan:
@@ -62,15 +65,30 @@ def _unchanged(change: Plan) -> str:
 
 def listing(*, as_json: bool) -> str:
     """Return all profiles with what has become of them."""
-    found = list(profiles.profiles())
+    found: list[Profile | Shadow] = [*profiles.profiles(), *shadows()]
+    found.sort(key=lambda each: each.name)
     if as_json:
         return _json([_facts(each) for each in found])
     if not found:
-        place = profiles.ipython_folder()
+        place = ipython_folder()
         return f"There is no profile in {place}. labkit profile generate makes one."
-    head = ["profile", "inventory", "state", "running"]
-    rows = [{**facts, "inventory": _end(facts["inventory"])} for facts in map(_facts, found)]
-    return table(head, [[row[name] for name in head] for row in rows])
+    return table(["profile", "made from", "state", "running"], map(_row, map(_facts, found)))
+
+
+def named(name: str) -> Profile | Shadow:
+    """Return the profile of this name, whether it is of this machine or of another.
+
+    Raises
+    ------
+    ProfileError
+        When there is none.
+    """
+    return shadowing.named(name) or profiles.find(name)
+
+
+def _row(facts: dict[str, Any]) -> list[str | None]:
+    origin = facts.get("shadow_of") or _end(facts["inventory"])
+    return [facts["profile"], origin, facts["state"], facts.get("running")]
 
 
 def _end(path: str | None) -> str | None:
@@ -78,7 +96,9 @@ def _end(path: str | None) -> str | None:
     return path if path is None or len(path) <= WIDTH else f"…{path[1 - WIDTH :]}"
 
 
-def _facts(found: Profile) -> dict[str, Any]:
+def _facts(found: Profile | Shadow) -> dict[str, Any]:
+    if isinstance(found, Shadow):
+        return shadowing.facts(found)
     return {
         "profile": found.name,
         "folder": str(found.folder),
@@ -91,7 +111,9 @@ def _facts(found: Profile) -> dict[str, Any]:
 
 def show(name: str, *, as_json: bool) -> str:
     """Return where a profile is and what its files say."""
-    found = find(name)
+    found = named(name)
+    if isinstance(found, Shadow):
+        return _json(_facts(found)) if as_json else shadowing.text(found)
     texts = {
         file: path.read_text(encoding="utf-8", errors="replace")
         for file in profiles.FILES
@@ -107,7 +129,9 @@ def show(name: str, *, as_json: bool) -> str:
 
 def check(name: str) -> tuple[bool, str]:
     """Look at a profile; return whether it is sound, and what was found."""
-    found = find(name)
+    found = named(name)
+    if isinstance(found, Shadow):
+        return shadowing.check(found)
     wrong, state = found.complaints(), found.state()
     if not wrong and state in ("up to date", "not labkit's"):
         return True, f"{found.folder} is sound; {state}"
@@ -115,7 +139,7 @@ def check(name: str) -> tuple[bool, str]:
     return False, "\n".join([*wrong, f"{found.folder}: {state}{remedy}"])
 
 
-def removed(found: Profile) -> str:
+def removed(found: Profile | Shadow) -> str:
     """Remove a profile; tell what is left."""
     left = found.remove()
     if not left:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -13,10 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.cluster.configs import CONTROLLER, ENGINE, STARTER, configs
+from labkit.cluster.folders import checked_name, ipython_folder, replace_text
 from labkit.cluster.inventory import Inventory, load
 from labkit.errors import InventoryError, ProfileError, suggestion
 
-__all__ = ["Change", "Plan", "Profile", "find", "plan", "profiles"]
+__all__ = [
+    "Change",
+    "Plan",
+    "Profile",
+    "find",
+    "plan",
+    "profiles",
+]
 
 FILES = (STARTER, CONTROLLER, ENGINE)
 
@@ -112,7 +119,7 @@ class Plan:
             if self.folder.exists():
                 for change in self.changes:
                     if change.is_needed:
-                        _replace(change.target, change.new)
+                        replace_text(change.target, change.new)
             else:
                 self._make()
         except OSError as e:
@@ -123,22 +130,10 @@ class Plan:
         unfinished = Path(tempfile.mkdtemp(prefix=".labkit-", dir=self.folder.parent))
         try:
             for change in self.changes:
-                _replace(unfinished / change.target.name, change.new)
+                replace_text(unfinished / change.target.name, change.new)
             unfinished.rename(self.folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def plan(
@@ -171,11 +166,7 @@ def plan(
     from labkit.cluster.verification import complaints
 
     if name is not None:
-        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-            raise ProfileError(
-                f"{name!r} is no name of a profile: use letters, digits, dots, dashes, underscores"
-            )
-        inventory = replace(inventory, profile=name)
+        inventory = replace(inventory, profile=checked_name(name))
     place = (folder or ipython_folder()) / f"profile_{inventory.profile}"
     texts = configs(inventory, stock=stock)
     with tempfile.TemporaryDirectory(prefix="labkit-") as trial:
@@ -272,12 +263,6 @@ class Profile:
             if not any(path.iterdir()):
                 path.rmdir()
         return sorted(p for p in self.folder.rglob("*") if not p.is_dir())
-
-
-def ipython_folder() -> Path:
-    """Return IPython's folder, in which profiles are."""
-    told = os.environ.get("IPYTHONDIR")
-    return Path(told or "~/.ipython").expanduser().absolute()
 
 
 def profiles(folder: Path | None = None) -> Iterator[Profile]:

@@ -30,6 +30,7 @@
     ├── ProfileError                (RuntimeError)
     └── ClusterError                (RuntimeError)
         ├── ClusterStartError       (TimeoutError)
+        ├── HostUnreachableError    (ConnectionError)
         └── EngineLostError
 
 Each also inherits the built-in exception that it means, and where epyc has
@@ -65,6 +66,7 @@ __all__ = [
     "DesignException",
     "EngineLostError",
     "ExperimentError",
+    "HostUnreachableError",
     "InventoryError",
     "LabNotebookLockedException",
     "LabkitError",
@@ -330,6 +332,25 @@ class ClusterError(LabkitError, RuntimeError):
 
 class ClusterStartError(ClusterError, TimeoutError):
     """A cluster did not come up in time, or not at all."""
+
+
+class HostUnreachableError(ClusterError, ConnectionError):
+    """A machine that ssh does not get to, or is not let in to.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and what to do.
+    may_pass : bool, optional
+        Whether it may work later with nothing changed, as when there is no network.
+    """
+
+    def __init__(self, message: str, may_pass: bool = True) -> None:
+        Exception.__init__(self, message)
+        self.may_pass = may_pass
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.may_pass)
 
 
 class EngineLostError(ClusterError):

@@ -368,16 +368,20 @@ class ChunkedLab(Lab):
         deadline = time.monotonic() + timeout_s
         with Progress(total, self.progress) as bar:
             while not is_done():
-                self._withdraw_waiting()
                 left = deadline - time.monotonic() if timeout_s >= 0 else self._LOOK_S
                 if left <= 0:
                     return False
-                runs = self._take(min(left, self._LOOK_S))
-                bar.add(count(runs), sum(batch.failures() for batch in runs))
-                self._withdraw(self._cutter.misfits(self._traffic, self._width))
-                if not runs:
-                    bar.add(self._look_around())
+                self._advance(min(left, self._LOOK_S), bar)
         return True
+
+    def _advance(self, timeout_s: float, bar: Progress) -> None:
+        """Do what there is to do, waiting so long for something to arrive."""
+        self._withdraw_waiting()
+        runs = self._take(timeout_s)
+        bar.add(count(runs), sum(batch.failures() for batch in runs))
+        self._withdraw(self._cutter.misfits(self._traffic, self._width))
+        if not runs:
+            bar.add(self._look_around())
 
     def _look_around(self) -> int:
         """Look after what does not arrive by itself; return how many results that gave.

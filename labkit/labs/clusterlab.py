@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,10 @@ from labkit.labs.background import Background
 from labkit.labs.chunkedlab import ChunkedLab
 from labkit.labs.connection import Connection
 from labkit.labs.leftovers import Leftovers
-from labkit.labs.progress import shell
+from labkit.labs.progress import Progress, shell
 from labkit.labs.recording import Runs, count
 from labkit.labs.rehearsal import Rehearsal
+from labkit.labs.resumed import Resumed, fetch, messages_of, on_their_way
 from labkit.labs.sweep import Sweep
 from labkit.labs.traffic import Sent
 from labkit.notebook.labnotebook import SentChunk
@@ -35,6 +38,12 @@ if TYPE_CHECKING:
     from labkit.notebook import LabNotebook
 
 __all__ = ["ClusterLab"]
+
+#: How long a lab that is closed waits for a controller behind a tunnel, in seconds.
+_SEE_OFF_S = 5.0
+
+#: From one question to the next, while messages are on their way.
+_MOMENT_S = 0.05
 
 
 class ClusterLab(ChunkedLab, epyc.ClusterLab):
@@ -119,7 +128,7 @@ timeout, cluster_id
         self._background: Background | None = None
         self._leftovers: Leftovers | None = None
         self._noted: set[str] = set()
-        self._known_at_hub: list[Any] = []
+        self._known_at_hub: list[str] = []
         self.open()
 
     # ---------- connection ----------
@@ -136,20 +145,41 @@ timeout, cluster_id
         self._connection.open()
         self._salvage.finds_spools |= self._connection.own is not None
         self.activate()
-        self._go_on_after_reconnection()
+        try:
+            self._go_on_after_reconnection()
+        except BaseException:
+            # or what is under way would never be asked for
+            self._disconnect()
+            raise
         if self._background is None and self.notebook().isConcurrent():
             self._background = Background(self)
             # before the notebook is closed at the end of the interpreter
             atexit.register(self._background.end)
 
     def _go_on_after_reconnection(self) -> None:
-        """Save what engines had finished before the connection was lost, and send the rest."""
+        """Ask for what the hub has kept, save what spools have, and send the rest again."""
         lost = [sent for sent in self._traffic if not sent.future.done()]
+        kept = self._kept_of(lost)
+        gone = [sent for sent in lost if sent not in kept]
         for sent in lost:
             self._traffic.remove(sent)
+        for sent, message in kept.items():
+            self._traffic.add(sent.chunk, Resumed(message))
+        names = [sent.chunk.name for sent in gone]
+        self._noted.difference_update(names)
+        for sent in gone:
             self._save(sent)
             self._send_pending(sent.chunk)
-        self.notebook().dropChunks([sent.chunk.name for sent in lost])
+        self.notebook().dropChunks(names)
+        self._note_chunks()
+
+    def _kept_of(self, lost: list[Sent]) -> dict[Sent, str]:
+        """Return which of these the hub still has, and their messages; an own one is another."""
+        messages = {sent: m for sent in lost for m in messages_of([sent.future])}
+        if not messages or self._connection.own is not None:
+            return {}
+        kept = self._connection.hub.keeps(list(messages.values()))
+        return {sent: message for sent, message in messages.items() if message in kept}
 
     def activate(self) -> None:
         """Let the magics of a notebook (``%px``) use this lab's cluster.
@@ -175,11 +205,13 @@ timeout, cluster_id
         not finished stays pending, and the next lab takes it.
         """
         self._end_background()
+        self._see_off()
         self._disconnect()
         if self._connection.own is not None:
             self._connection.end()
             self.abandon()
         self._traffic.clear()
+        self._noted.clear()
         self._attachments.clear()
         super().close()
 
@@ -212,7 +244,6 @@ timeout, cluster_id
         self._connection.close()
         self._leftovers = None
         self._rehearsal.forget()
-        self._noted.clear()
 
     def numberOfEngines(self) -> int:
         """Return the number of engines that are there now."""
@@ -238,6 +269,7 @@ timeout, cluster_id
             notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         try:
             self._launch(sweep)
+            self._await_arrival()
         finally:
             self._note_chunks()
             # after an interruption there are some: they are missing, not pending
@@ -255,9 +287,34 @@ timeout, cluster_id
         return self._connected().courier.bring(missing.engine, missing.store, attachment)
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
-        view = self._connected().client.load_balanced_view()
+        view = self._reconnected().client.load_balanced_view()
         result: Future[bytes] = view.apply_async(run_chunk, chunk.order, message)
         return result
+
+    def _reconnected(self) -> Connection:
+        """Return the connection, which is open; one that the network has cut off is waited for."""
+        while True:
+            with self._connection.outlasting():
+                return self._connected()
+
+    def _await_arrival(self) -> None:
+        """Wait until the controller has all that was sent: a tunnel may end with some of it."""
+        while self._connection.is_tunnelled:
+            with self._connection.outlasting():
+                if not self._connected().hub.lacks(on_their_way(self._traffic.futures())):
+                    return
+            time.sleep(_MOMENT_S)
+
+    def _see_off(self) -> None:
+        """Give what was sent last some time to get through a tunnel that is about to end."""
+        to = self._connection
+        deadline = time.monotonic() + _SEE_OFF_S
+        with suppress(ClusterError):
+            while to.is_tunnelled and to.is_open and not to.is_lost():
+                lacking = to.hub.lacks(on_their_way(self._traffic.futures()))
+                if not lacking or time.monotonic() > deadline:
+                    return
+                time.sleep(_MOMENT_S)
 
     def _note_chunks(self) -> None:
         """Note in the notebook which messages carry what is pending."""
@@ -280,7 +337,7 @@ timeout, cluster_id
         waiting = [future for future in futures if not future.done()]
         sent = [future for future in waiting if _is_message(future)]
         if sent:
-            self._connected().client.abort(sent, block=False)
+            self._connected().client.abort(messages_of(sent), block=False)
         for future in waiting:
             if not _is_message(future):
                 future.cancel()
@@ -351,8 +408,8 @@ timeout, cluster_id
         if self._connection.is_open:
             self._connection.courier.advance()
         runs = super()._take(timeout_s)
-        if runs:
-            self._connected().hub.note_arrival()
+        if runs and self._connection.is_open:
+            self._connection.hub.note_arrival()
         cut_short, self._cut_short = self._cut_short, []
         self.notebook().dropChunks(cut_short)
         self._purge()
@@ -368,6 +425,7 @@ timeout, cluster_id
         except ClusterError:
             # it has died, which no longer matters when everything has arrived
             if self._traffic:
+                self._known_at_hub += known
                 raise
 
     def _is_withdrawal(self, e: BaseException) -> bool:
@@ -380,14 +438,21 @@ timeout, cluster_id
         self._noted.discard(sent.chunk.name)
         if not _is_message(sent.future):
             return
-        self._connected().client.purge_local_results(sent.future)
+        messages = messages_of([sent.future])
+        if self._connection.is_open:
+            self._connection.client.purge_local_results(messages)
         if self._connection.own is None:
-            self._known_at_hub.append(sent.future)
+            self._known_at_hub += messages
+
+    def _advance(self, timeout_s: float, bar: Progress) -> None:
+        with self._connection.outlasting():
+            super()._advance(timeout_s, bar)
 
     def _look_around(self) -> int:
         hub = self._connected().hub
         hub.feel_pulse()
         self._note_chunks()
+        fetch(self._traffic.futures(), hub)
         return self._left_behind().collect(hub)
 
     def _left_behind(self) -> Leftovers:
@@ -402,6 +467,9 @@ timeout, cluster_id
 
     def updateResults(self, purge: bool = False) -> int:
         """Take what has arrived, without waiting.
+
+        When the network has cut off a tunnel to the cluster, that is nothing, and a warning is
+        logged.
 
         Parameters
         ----------
@@ -419,11 +487,19 @@ timeout, cluster_id
         if not self._connection.is_open and self._connection.engines is not None:
             # a cluster that would be started for this knows of nothing
             return 0
-        left_behind = self._left_behind().collect(self._connected().hub)
-        return left_behind + count(self._take(0.0))
+        found = 0
+        # what the notebook has can be read without a network
+        with self._connection.outlasting():
+            hub = self._connected().hub
+            fetch(self._traffic.futures(), hub)
+            found = self._left_behind().collect(hub)
+            found += count(self._take(0.0))
+        return found
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait until nothing is pending in any result set.
+
+        When the network cuts off a tunnel to the cluster, this goes on when it is back.
 
         Parameters
         ----------

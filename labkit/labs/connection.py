@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import platform
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.errors import ClusterError, ClusterStartError, ParameterError
+from labkit.errors import (
+    ClusterError,
+    ClusterStartError,
+    HostUnreachableError,
+    ParameterError,
+)
 from labkit.labs.delivery import Courier
 from labkit.labs.hub import Hub
 from labkit.labs.leftovers import ALIVE, AT, OWN
@@ -19,10 +27,18 @@ if TYPE_CHECKING:
     import ipyparallel
 
     from labkit.cluster.local import LocalCluster
+    from labkit.cluster.shadow import Shadow
+    from labkit.cluster.tunnel import Tunnel
 
 __all__ = ["Connection"]
 
 logger = logging.getLogger(__name__)
+
+#: How long a controller may take to answer through a tunnel that is open, in seconds.
+_REGISTRATION_S = 5.0
+
+#: From one attempt to reach a machine to the next one.
+_PAUSE_S = 0.5
 
 
 class _Line(NamedTuple):
@@ -37,7 +53,8 @@ class Connection:
     """What a lab has of its cluster. It can be closed, and opened again.
 
     A cluster of the lab's own is started when it is first needed. It ends by :meth:`end`, or
-    when nobody holds the connection any more.
+    when nobody holds the connection any more; and so does the tunnel to a cluster of which
+    there is a shadow profile.
 
     Parameters
     ----------
@@ -57,6 +74,8 @@ class Connection:
         The own cluster, if it was started.
     name : str
         How notebooks call the cluster; empty until it was first connected to.
+    is_tunnelled : bool
+        Whether the cluster is reached through a tunnel, which the network may end at any time.
 
     Raises
     ------
@@ -79,6 +98,9 @@ class Connection:
         self.name = ""
         self._wake = wake
         self._line: _Line | None = None
+        self._tunnel: Tunnel | None = None
+        self._is_cut_off = False
+        self.is_tunnelled = False
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
 
     @property
@@ -119,6 +141,9 @@ class Connection:
             hub = Hub(client, self._where())
             courier = Courier(client, hub, self._wake, self.own is not None)
             self._line = _Line(client, hub, courier)
+            if self._is_cut_off:
+                logger.warning("%s is back", self._where())
+            self._is_cut_off = False
 
     def _to_own(self, engines: int) -> ipyparallel.Client:
         from labkit.cluster.local import LocalCluster
@@ -134,13 +159,20 @@ class Connection:
         return client
 
     def _to_other(self) -> ipyparallel.Client:
+        shadow = self._shadow()
+        client = self._directly() if shadow is None else self._through_tunnel(shadow)
+        place = f"{self._where()} {self.arguments['cluster_id'] or ''} on {platform.node()}"
+        self.name = f"{_digest(client)}{AT}{place}"
+        return client
+
+    def _directly(self) -> ipyparallel.Client:
         import ipyparallel
 
         # ipyparallel ignores url_file as a keyword
         arguments = dict(self.arguments)
         url_file = arguments.pop("url_file")
         try:
-            client = ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
+            return ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
         except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
             start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
             raise ClusterStartError(
@@ -148,9 +180,44 @@ class Connection:
                 f"Start one by: ipcluster start{start}; "
                 "or let the lab start one on this machine: ClusterLab(n=4)"
             ) from e
-        place = f"{self._where()} {arguments['cluster_id'] or ''} on {platform.node()}"
-        self.name = f"{_digest(client)}{AT}{place}"
-        return client
+
+    def _shadow(self) -> Shadow | None:
+        """Return the shadow, if the profile is one."""
+        profile, folder = self.arguments["profile"], self.arguments["profile_dir"]
+        if self.arguments["url_file"] is not None or (profile is None and folder is None):
+            return None
+        from labkit.cluster.folders import ipython_folder
+        from labkit.cluster.shadow import shadow_in
+
+        place = Path(self.arguments["ipython_dir"] or ipython_folder(), f"profile_{profile}")
+        return shadow_in(Path(folder) if folder is not None else place)
+
+    def _through_tunnel(self, shadow: Shadow) -> ipyparallel.Client:
+        import ipyparallel
+
+        from labkit.cluster.shadow import CHANNELS
+        from labkit.cluster.tunnel import Tunnel
+
+        said = shadow.connection()
+        ports = [said[channel] for channel in CHANNELS]
+        arguments = {**self.arguments, "timeout": _REGISTRATION_S}
+        del arguments["url_file"]
+        try:
+            self.is_tunnelled = True
+            self._tunnel = Tunnel(shadow.destination, shadow.address(), ports)
+            near = {channel: self._tunnel.local[said[channel]] for channel in CHANNELS}
+            here = {"interface": "tcp://127.0.0.1", "location": "127.0.0.1", "ssh": ""}
+            return ipyparallel.Client({**said, **near, **here}, **arguments)
+        except BaseException as e:
+            self._end_tunnel()
+            if isinstance(e, TimeoutError):
+                raise shadow.why_silent() from e
+            raise
+
+    def _end_tunnel(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.close()
+        self._tunnel = None
 
     def _where(self) -> str:
         """Name the cluster in a message."""
@@ -175,13 +242,39 @@ class Connection:
         if self.own is not None and self.own.is_another():
             logger.warning("the controller of the lab's own cluster has died: there is a new one")
             return True
+        if self._tunnel is not None and not self._tunnel.is_open():
+            return True
         return self._line.hub.is_lost
+
+    @contextlib.contextmanager
+    def outlasting(self) -> Iterator[None]:
+        """Let pass, after a pause, that the network has cut a tunnel off; it is opened again.
+
+        What is executed in the ``with`` block should be tried again afterwards.
+        """
+        try:
+            yield
+        except ClusterError as e:
+            if not self._may_pass(e):
+                raise
+            if not self._is_cut_off:
+                what, _, _ = str(e).partition(": ")
+                logger.warning("%s; trying again until it is back. What runs there goes on", what)
+            self._is_cut_off = True
+            time.sleep(_PAUSE_S)
+
+    def _may_pass(self, e: ClusterError) -> bool:
+        if isinstance(e, HostUnreachableError):
+            return e.may_pass
+        return self._tunnel is not None and self.is_lost()
 
     def close(self) -> None:
         """Disconnect; what runs on the cluster goes on."""
         if self._line is not None:
-            self._line.client.close()
+            # what a tunnel has not carried yet must not go through the next one
+            self._line.client.close(linger=0 if self.is_tunnelled else None)
         self._line = None
+        self._end_tunnel()
 
     def end(self) -> None:
         """Disconnect, and stop the own cluster, if there is one."""

@@ -60,6 +60,7 @@ class Hub:
         self._asked_at = time.monotonic()
         self._sign: Future[str] | None = _begin(self._session)
         self.is_lost = False
+        self._is_forgetful = False
 
     def status(self, verbose: bool = False) -> dict[int, dict[str, Any]]:
         """Return for each engine what it has to do.
@@ -79,9 +80,38 @@ class Hub:
 
     def completed(self, messages: list[str]) -> dict[str, bool]:
         """Return which of these messages it knows, and whether their answers are there."""
+        import ipyparallel
+
         query, keys = {"msg_id": {"$in": messages}}, ["msg_id", "completed"]
-        found = self._ask(lambda: self._client.db_query(query, keys=keys))
+        try:
+            found = self._ask(lambda: self._client.db_query(query, keys=keys))
+        except ipyparallel.error.RemoteError:
+            # it has no database
+            self._is_forgetful = True
+            return {}
         return {entry["msg_id"]: entry["completed"] is not None for entry in found}
+
+    def lacks(self, messages: list[str]) -> bool:
+        """Test whether some of these messages have not arrived, as far as it can tell."""
+        known = self.completed(messages) if messages else {}
+        return len(known) < len(messages) and not self._is_forgetful
+
+    def keeps(self, messages: list[str]) -> set[str]:
+        """Return which of these messages have an answer there, wait, or run.
+
+        A controller that was started again may know others, of which nothing will come.
+        """
+        if not messages:
+            return set()
+        done = self.completed(messages)
+        queues = self._ask(lambda: self._client.queue_status(verbose=True))
+        underway = set(queues.pop("unassigned"))
+        for queue in queues.values():
+            underway.update(queue["tasks"])
+        # meanwhile, some may have come to their end
+        rest = [m for m, is_done in done.items() if not is_done and m not in underway]
+        done.update(self.completed(rest) if rest else {})
+        return {m for m, is_done in done.items() if is_done or m in underway}
 
     def result(self, message: str) -> bytes:
         """Return the answer to a message, which is there; or raise what the engine has raised."""

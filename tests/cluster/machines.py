@@ -35,7 +35,7 @@ client.wait_for_engines({engines}, timeout=30)
 
 @pytest.fixture(scope="session")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    """Return ctl, h1, h2 and h3."""
+    """Return ctl, h1, h2, h3, and lap, which is elsewhere."""
     if why := why_not():
         pytest.skip(why)
     with Testbed(tmp_path_factory.mktemp("machines"), 3) as machines:

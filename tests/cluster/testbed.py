@@ -26,6 +26,7 @@ SCRIPTS = Path(sys.executable).parent
 _PROGRAMS = ("ip", "nsenter", "unshare", "sshd", "ssh", "ssh-keygen")
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 _NETWORK = "10.77.0"
+_FAR = "10.78.0"
 _NUMBERS = itertools.count()
 
 _SSHD = """\
@@ -103,17 +104,23 @@ class Machine:
         self._namespace = f"{bed.prefix}-{name}"
         self._process: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[str]] = []
+        # the other end of its cable: in which namespace, and what that is called there
+        self._socket = (bed.switch, f"v-{name}")
+
+    @property
+    def hosts(self) -> Path:
+        """Its ``/etc/hosts``."""
+        return self._bed.folder / "hosts"
 
     def connect(self) -> None:
         """Give it a network card, and plug that in."""
         for name in ("home", "tmp"):
             (self.folder / name).mkdir(parents=True)
         _run("ip", "netns", "add", self._namespace)
-        card = f"v-{self.name}"
-        switch = self._bed.switch
-        ends = ("name", card, "netns", switch, "type", "veth", "peer")
+        where, card = self._socket
+        ends = ("name", card, "netns", where, "type", "veth", "peer")
         _run("ip", "link", "add", *ends, "name", "eth0", "netns", self._namespace)
-        _run("ip", "-n", switch, "link", "set", card, "master", "bridge", "up")
+        self._plug_in()
         _run("ip", "-n", self._namespace, "link", "set", "lo", "up")
         _run("ip", "-n", self._namespace, "address", "add", f"{self.address}/24", "dev", "eth0")
         _run("ip", "-n", self._namespace, "link", "set", "eth0", "up")
@@ -126,6 +133,20 @@ class Machine:
         known = self._bed.folder / "known_hosts"
         (ssh / "config").write_text(_SSH.format(key=self._bed.folder / "key", known=known))
 
+    def _plug_in(self) -> None:
+        where, card = self._socket
+        _run("ip", "-n", where, "link", "set", card, "master", "bridge", "up")
+
+    def pull_cable(self) -> None:
+        """Let nothing in or out, without a word to anybody."""
+        where, card = self._socket
+        _run("ip", "-n", where, "link", "set", card, "down")
+
+    def put_cable_back(self) -> None:
+        """End what :meth:`pull_cable` has begun."""
+        where, card = self._socket
+        _run("ip", "-n", where, "link", "set", card, "up")
+
     def boot(self) -> None:
         """Switch it on."""
         init = _INIT.format(
@@ -134,7 +155,7 @@ class Machine:
             shared=f"{self._bed.folder} {ROOT}",
             home=self._bed.home,
             passwd=self._bed.folder / "passwd",
-            hosts=self._bed.folder / "hosts",
+            hosts=self.hosts,
             sshd=shutil.which("sshd", path=_PATH),
             log=self.folder / "sshd.log",
         )
@@ -173,7 +194,9 @@ class Machine:
             self._process.wait()
             self._process = None
         for process in self._started:
-            process.communicate()
+            # of the others, a test has read all
+            if process.stdout is not None and not process.stdout.closed:
+                process.communicate()
         self._started.clear()
 
     def pull_the_cable(self) -> None:
@@ -264,8 +287,30 @@ class Machine:
         _run("ip", "netns", "delete", self._namespace, check=False)
 
 
+class Laptop(Machine):
+    """A machine with a cable to ``ctl``, and no way into the network of the others.
+
+    What listens at ctl's address there, as its sshd does everywhere, is out of its reach.
+    """
+
+    def __init__(self, bed: Testbed, name: str, address: str, to: str) -> None:
+        super().__init__(bed, name, address)
+        self._to = to
+        self._socket = (f"{bed.prefix}-ctl", "eth1")
+
+    @property
+    def hosts(self) -> Path:
+        return self.folder / "hosts"
+
+    def _plug_in(self) -> None:
+        where, card = self._socket
+        _run("ip", "-n", where, "address", "add", f"{self._to}/24", "dev", card)
+        _run("ip", "-n", where, "link", "set", card, "up")
+        self.hosts.write_text(f"127.0.0.1 localhost\n{self._to} ctl\n{self.address} {self.name}\n")
+
+
 class Testbed:
-    """Machines ``ctl``, for the controller, and ``h1``, ``h2``, …, in one network.
+    """Machines ``ctl``, for the controller, and ``h1``, ``h2``, …, in one network; and ``lap``.
 
     Parameters
     ----------
@@ -290,6 +335,8 @@ class Testbed:
             name: Machine(self, name, f"{_NETWORK}.{number}")
             for name, number in zip(names, numbers, strict=True)
         }
+        self.laptop = Laptop(self, "lap", f"{_FAR}.2", to=f"{_FAR}.1")
+        self.machines["lap"] = self.laptop
 
     def __getitem__(self, name: str) -> Machine:
         return self.machines[name]
@@ -331,7 +378,8 @@ class Testbed:
     def _known(self) -> Iterator[str]:
         for machine in self.machines.values():
             kind, key, *_ = (machine.folder / "key.pub").read_text().split()
-            yield f"{machine.name},{machine.address} {kind} {key}\n"
+            far = f",{_FAR}.1" if machine.name == "ctl" else ""
+            yield f"{machine.name},{machine.address}{far} {kind} {key}\n"
 
 
 def python(code: str) -> Sequence[str]:

@@ -127,6 +127,22 @@ class Sleeps(labkit.Experiment):
         return {"slept": self.seconds}
 
 
+class Tallies(labkit.Experiment):
+    """Leaves a line in a file for each run, and takes its time."""
+
+    x = labkit.Parameter(range(4))
+
+    def __init__(self, file, seconds=0.2):
+        super().__init__()
+        self.file, self.seconds = file, seconds
+
+    def do(self, params):
+        with Path(self.file).open("a", encoding="utf-8") as file:
+            file.write(f"{params['x']}\n")
+        time.sleep(self.seconds)
+        return {"y": params["x"] ** 2}
+
+
 class Arrays(labkit.Experiment):
     """Gives an array of as many megabytes."""
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import labkit
 from labkit.cluster.inventory import load
 from labkit.errors import ClusterStartError, InventoryError
 
-from ..cluster.testbed import ROOT
+from ..cluster.testbed import ROOT, python
 from ..labs.experiments import Square
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -139,3 +140,17 @@ def test_machines_behind_a_login_node(cluster, bed):
     running.start()
     asked = f"[{HOSTNAME}, os.environ['SSH_CONNECTION'].split(' ')[0]]"
     assert sorted(running.each(asked, 2)) == [["h2", "10.77.0.1"], ["h3", "10.77.0.1"]]
+
+
+def test_a_laptop_and_its_shadow(cluster, bed):
+    names = {"cl-0": "ctl", r"cl-\[1-4\]": "h[1-2]"}
+    running = cluster(on_testbed("laptop-shadow", bed, **names), shared=False)
+    running.start()
+    assert sorted(running.each(HOSTNAME, 2)) == ["h1", "h2"]
+    bed["lap"].execute("labkit", "profile", "shadow", "root@ctl")
+    code = """
+    import labkit
+    with labkit.ClusterLab(profile="shadow") as lab:
+        print(lab.numberOfEngines())
+    """
+    assert bed["lap"].execute(*python(textwrap.dedent(code))) == "2\n"

@@ -1,0 +1,57 @@
+"""Where profiles are, what they may be called, and how their files are written."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from labkit.errors import ProfileError
+
+__all__ = ["checked_name", "ipython_folder", "replace_text"]
+
+
+def ipython_folder() -> Path:
+    """Return IPython's folder, in which profiles are."""
+    told = os.environ.get("IPYTHONDIR")
+    return Path(told or "~/.ipython").expanduser().absolute()
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a profile, if it can be one.
+
+    Raises
+    ------
+    ProfileError
+        When it cannot: it becomes part of a path.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise ProfileError(
+            f"{name!r} is no name of a profile: use letters, digits, dots, dashes, underscores"
+        )
+    return name
+
+
+def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file in one step; what was there stays until then.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str
+        What it is to hold.
+    mode : int, optional
+        Who may do what with it, before the umask.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    try:
+        number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,257 @@
+"""A lab on a laptop: it reaches its cluster by ssh only, and comes and goes."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from ..cluster.machines import CONTROLLER, DEFAULTS, WORDS, bed, cluster
+from ..cluster.testbed import python
+
+__all__ = ["bed", "cluster"]
+
+INVENTORY = f"{CONTROLLER}defaults: {{{DEFAULTS}, engines: 2}}\nhosts: {{h1: , h2: }}\n"
+
+#: What the laptop's scripts begin with. Each run leaves a line where the test can see it.
+HEAD = """
+import json, logging, os, time
+from pathlib import Path
+import numpy
+import labkit
+
+logging.basicConfig(level=logging.WARNING)
+
+class Work(labkit.Experiment):
+    def do(self, params):
+        with open("{ran}", "a") as file:
+            file.write(f"{{params['x']}}\\n")
+        time.sleep(params["s"])
+        return {{"area": params["x"] ** 2, "wave": numpy.full(1000, params["x"])}}
+
+notebook = labkit.SQLiteLabNotebook(str(Path("~/squares.db").expanduser()))
+"""
+LAB = 'lab = labkit.ClusterLab(notebook, profile="shadow")\n'
+SEND = "lab['x'] = range({points})\nlab['s'] = {seconds}\nlab.runExperiment(Work(), chunk=1)\n"
+WAIT = """
+assert lab.wait({timeout})
+rows = lab.dataframe()
+assert [int(w[0]) for w in rows["wave"]] == list(rows["x"])
+print(sorted(int(area) for area in rows["area"]))
+lab.close()
+"""
+
+
+class Desk:
+    """A laptop with the shadow of a cluster that runs."""
+
+    def __init__(self, running, lap, *, engines=4):
+        self.running, self.lap = running, lap
+        self.ran = running.folder / "ran"
+        running.start()
+        running.ask("print(0)", engines)
+        lap.execute("labkit", "profile", "shadow", "root@ctl")
+
+    def script(self, *parts, **values):
+        values = {"points": 12, "seconds": 0.5, "timeout": 60, **values}
+        code = HEAD.format(ran=self.ran) + "".join(part.format(**values) for part in parts)
+        path = self.running.folder / "at_the_desk.py"
+        path.write_text(code)
+        return (python("")[0], path)
+
+    def execute(self, *parts, **values):
+        return self.lap.execute(*self.script(*parts, **values))
+
+    def start(self, *parts, **values):
+        return self.lap.start(*self.script(*parts, **values))
+
+    def runs(self):
+        """Return how often each point was run."""
+        return Counter(map(int, self.ran.read_text().split())) if self.ran.exists() else Counter()
+
+    def wait_for_runs(self, count, timeout_s=30):
+        deadline = time.monotonic() + timeout_s
+        while len(self.runs()) < count:
+            assert time.monotonic() < deadline, self.runs()
+            time.sleep(0.05)
+
+    def wait_until_no_ssh(self, timeout_s=5):
+        deadline = time.monotonic() + timeout_s
+        while left := self.lap.processes("BatchMode", "labkit-tunnel"):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def desk(cluster, bed):
+    """Set one up, by default with four engines."""
+    yield lambda more="", **how: Desk(cluster(INVENTORY + more, shared=False), bed["lap"], **how)
+    bed["lap"].put_cable_back()
+    bed["lap"].end("at_the_desk", "labkit-tunnel", "BatchMode")
+    bed["lap"].execute("sh", "-c", "rm -rf ~/squares* ~/.cache/labkit")
+
+
+def squares(points):
+    return str([x**2 for x in range(points)])
+
+
+def once_each(points):
+    return dict.fromkeys(range(points), 1)
+
+
+@pytest.mark.parametrize("encryption", ["", "encryption: yes\n"])
+def test_a_lab_opens_a_tunnel_and_closes_it(desk, encryption):
+    there = desk(encryption)
+    out = there.execute(
+        LAB,
+        "print(bool(json.load(open(os.path.expanduser('~/.ipython/profile_shadow/security/"
+        "ipcontroller-client.json'))).get('curve_serverkey')))\n",
+        SEND,
+        WAIT,
+        seconds=0.01,
+    )
+    assert out.split("\n")[-3:-1] == [str(bool(encryption)), squares(12)]
+    there.wait_until_no_ssh()
+    assert there.runs() == once_each(12)
+
+
+@pytest.mark.parametrize("end", ["lab.close()\n", "os.kill(os.getpid(), 9)\n"])
+def test_one_sends_and_leaves_and_another_lab_gets_the_rest(desk, end):
+    there = desk()
+    there.start(LAB, SEND, end, points=24).communicate()
+    there.wait_until_no_ssh()
+    assert len(there.runs()) < 24
+    assert there.execute(LAB, WAIT).endswith(f"{squares(24)}\n")
+    assert there.runs() == once_each(24)
+
+
+def test_a_lab_outlasts_the_loss_of_its_connection(desk):
+    there = desk()
+    at_work = there.start(LAB, SEND, WAIT, points=40, seconds=1)
+    there.wait_for_runs(6)
+    # ssh dies
+    there.lap.end("BatchMode")
+    there.wait_for_runs(12)
+    # the network is gone for longer than ssh waits
+    there.lap.pull_cable()
+    time.sleep(12)
+    there.lap.put_cable_back()
+    out, _ = at_work.communicate(timeout=60)
+    assert out.endswith(f"{squares(40)}\n"), out
+    assert "trying again until it is back" in out
+    assert "profile shadow is back" in out
+    assert there.runs() == once_each(40)
+    there.wait_until_no_ssh()
+
+
+def test_a_lab_outlasts_an_ssh_that_hangs_and_a_loss_while_it_sends(desk):
+    there = desk()
+    at_work = there.start(LAB, SEND, WAIT, points=900, seconds=0.01, timeout=90)
+    there.wait_for_runs(1)
+    there.lap.pull_cable()
+    time.sleep(3)
+    there.lap.put_cable_back()
+    for number in there.lap.processes("BatchMode"):
+        os.kill(number, signal.SIGSTOP)
+    out, _ = at_work.communicate(timeout=90)
+    assert out.endswith(f"{squares(900)}\n"), out
+    assert there.runs() == once_each(900)
+    there.wait_until_no_ssh()
+
+
+def test_what_is_there_can_be_read_without_a_network(desk):
+    there = desk()
+    at_work = there.start(
+        LAB,
+        SEND,
+        "while not len(lab.dataframe()): time.sleep(0.1)\n"
+        "print('begun', flush=True)\n"
+        "while lab._connection.is_open: len(lab.dataframe())\n"
+        "print(len(lab.dataframe()) > 0)\n"
+        "lab.close()\n",
+    )
+    assert at_work.stdout.readline() == "begun\n"
+    there.lap.pull_cable()
+    out, _ = at_work.communicate(timeout=60)
+    assert out.endswith("True\n"), out
+    there.lap.put_cable_back()
+    assert there.execute(LAB, WAIT).endswith(f"{squares(12)}\n")
+    assert there.runs() == once_each(12)
+
+
+def test_no_tunnel_outlives_what_it_is_for(desk):
+    there = desk()
+    there.lap.end("ipcluster")
+    out = there.execute(
+        """
+import gc, multiprocessing, subprocess
+def tunnels():
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    return sum(line.startswith("ssh ") for line in lines.splitlines())
+lab = labkit.ClusterLab(profile="shadow")
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+print(tunnels(), lab.numberOfEngines())
+del lab
+gc.collect()
+print(tunnels())
+lab = labkit.ClusterLab(profile="shadow")
+child.kill()
+"""
+    )
+    assert out.splitlines() == ["1 4", "0"]
+    there.wait_until_no_ssh()
+
+
+# ---------- what does not answer ----------
+
+
+def refused(there, *parts):
+    """Open a lab that cannot be opened; return the error's last line. It takes 10 s at most."""
+    began = time.monotonic()
+    with pytest.raises(AssertionError) as caught:
+        there.execute(LAB, *parts)
+    assert time.monotonic() - began < 10
+    there.wait_until_no_ssh()
+    return str(caught.value).strip().splitlines()[-1]
+
+
+def test_a_stale_a_foreign_and_a_useless_connection_file(desk):
+    there = desk()
+    file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
+    right = json.loads(file.read_text())
+    file.write_text(json.dumps({**right, "key": "another"}))
+    assert "is not that of the cluster" in refused(there)
+    file.write_text("{")
+    assert "is no connection file" in refused(there)
+    file.write_text(json.dumps(right))
+    os.kill(min(there.running.bed["ctl"].processes("ipyparallel.controller")), signal.SIGSTOP)
+    assert "does not answer, though its connection file is there" in refused(there)
+    for name in ("ctl", "h1", "h2"):
+        there.running.bed[name].end(*WORDS)
+    there.running.wait_until_gone()
+    there.running.on_ctl("sh", "-c", "rm -f ~/.ipython/profile_cluster/*/*.json")
+    assert "does not run on root@ctl; start it there" in refused(there)
+    there.running.start()
+    there.running.ask("print(0)", 4)
+    assert refused(there).endswith("labkit profile refresh shadow")
+    there.lap.execute("labkit", "profile", "refresh", "shadow")
+    assert there.execute(LAB, SEND, WAIT, seconds=0.01).endswith(f"{squares(12)}\n")
+
+
+@pytest.mark.parametrize("encryption", ["", "encryption: yes\n"])
+def test_a_wrong_key_is_refused(desk, encryption):
+    there = desk(encryption)
+    file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
+    said = json.loads(file.read_text())
+    wrong = {"curve_serverkey": "0" * 39 + "1"} if encryption else {"key": "0" * 36}
+    file.write_text(json.dumps(said | wrong))
+    assert "labkit profile refresh shadow" in refused(there)
+
+
+def test_without_a_network_a_new_lab_says_so(desk):
+    there = desk()
+    there.lap.pull_cable()
+    assert "root@ctl cannot be reached" in refused(there)

@@ -1,0 +1,63 @@
+"""What becomes of messages whose connection was lost, when there is another one."""
+
+import time
+from collections import Counter
+
+import pytest
+
+import labkit
+from labkit.labs.resumed import Resumed, fetch
+
+from .experiments import Tallies
+from .test_stopping import cluster_in
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The connection file of a cluster with a database."""
+    profile = tmp_path_factory.mktemp("shared") / "profile"
+    with cluster_in(profile):
+        yield profile / "security" / "ipcontroller-client.json"
+
+
+@pytest.fixture
+def sending(shared, notebook, tmp_path):
+    """A lab in the middle of 30 points, whose hub is taken for lost; and where runs are told."""
+    file = tmp_path / "runs"
+    with labkit.ClusterLab(notebook, url_file=shared) as lab:
+        lab["x"] = range(30)
+        lab.runExperiment(Tallies(str(file)), chunk=1)
+        deadline = time.monotonic() + 30
+        while not file.exists() or len(file.read_text().splitlines()) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        lab._connection.hub.is_lost = True
+        yield lab, file
+
+
+def test_nothing_is_lost_or_run_twice(sending):
+    lab, file = sending
+    assert lab.wait(timeout=60)
+    assert sorted(lab.dataframe()["y"]) == [x**2 for x in range(30)]
+    assert Counter(map(int, file.read_text().split())) == dict.fromkeys(range(30), 1)
+
+
+@pytest.mark.parametrize("way", ["cancel", "drain"])
+def test_they_can_still_be_taken_back(sending, way):
+    lab, file = sending
+    lab.numberOfEngines()
+    assert any(isinstance(future, Resumed) for future in lab._traffic.futures())
+    getattr(lab, way)()
+    lab.wait(timeout=30)
+    assert not lab.notebook().anyPending()
+    assert len(file.read_text().splitlines()) < 20
+
+
+def test_an_answer_that_was_an_error_is_one(shared, notebook):
+    with labkit.ClusterLab(notebook, url_file=shared) as lab:
+        failing = lab.engines().apply_async(int, "no number")
+        failing.wait()
+        failed, unknown = Resumed(failing.msg_ids[0]), Resumed("unknown")
+        fetch([failed, unknown], lab._connection.hub)
+    assert "ValueError" in str(failed.exception())
+    assert unknown.cancelled()
