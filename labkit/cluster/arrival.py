@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,23 +44,26 @@ class Arrival:
         return not self.why and self.engines == self.started
 
 
-async def wait_for_arrival(cluster: Cluster, client: ipyparallel.Client) -> list[Arrival]:
-    """Wait until all engines have registered that can; tell of each host.
+async def wait_for_arrival(
+    cluster: Cluster, client: ipyparallel.Client, hosts: Collection[str] | None = None
+) -> list[Arrival]:
+    """Wait until all engines of some hosts, or of all, have registered that can.
 
     Raises
     ------
     ClusterStartError
         When none has, or the controller has died.
     """
-    launcher, began = cluster.launcher, time.monotonic()
-    deadline = began + cluster.engine_timeout
+    launcher = cluster.launcher
+    awaited = [host for host in launcher.wanted if hosts is None or host in hosts]
+    deadline = time.monotonic() + cluster.engine_timeout
     seen: dict[str, tuple[int, float]] = {}
-    while not _note(launcher, client, seen) and time.monotonic() < deadline:
+    while _note(launcher, client, seen) & set(awaited) and time.monotonic() < deadline:
         if cluster.controller.poll() is not None:
             log = "\n".join(cluster.controller.get_output().splitlines()[-10:])
             raise ClusterStartError(f"the controller of {cluster.name} has ended:\n{log}")
         await asyncio.sleep(_LOOK_S)
-    arrivals = [_arrival(launcher, host, seen) for host in launcher.wanted]
+    arrivals = [_arrival(launcher, host, seen) for host in awaited]
     if arrivals and not any(arrival.engines for arrival in arrivals):
         reasons = "\n".join(f"{a.host}: {why}" for a in arrivals for why in a.why)
         raise ClusterStartError(f"no engine of {cluster.name} has come\n{reasons}")
@@ -69,17 +72,18 @@ async def wait_for_arrival(cluster: Cluster, client: ipyparallel.Client) -> list
 
 def _note(
     launcher: HostsLauncher, client: ipyparallel.Client, seen: dict[str, tuple[int, float]]
-) -> bool:
-    """Note which hosts have more engines than before; return whether nobody is awaited."""
+) -> set[str]:
+    """Note which hosts have other numbers of engines than before; return those still awaited."""
     there = _count(launcher, sessions(client))
     for host, count in there.items():
         if seen.get(host, (0, 0.0))[0] != count:
             seen[host] = count, launcher.seconds()
     # one that was told to end may still be registered
-    return all(
-        there[host] + len(launcher.lost.get(host, ())) == started
+    return {
+        host
         for host, started in launcher.started().items()
-    )
+        if there[host] + len(launcher.lost.get(host, ())) != started
+    }
 
 
 def _count(launcher: HostsLauncher, registered: Mapping[int, str]) -> Counter[str]:

@@ -7,14 +7,14 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipyparallel
 from traitlets import Unicode, default
 
-from labkit.cluster import profiles
+from labkit.cluster import clusterfiles, profiles
 from labkit.cluster.arrival import Arrival, wait_for_arrival
 from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, write_private
 from labkit.cluster.inventory import load
@@ -107,26 +107,11 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
             When no cluster runs with it, or it was started on another machine.
         """
         folder = profiles.find(profile).folder
-        file = folder / "security" / "cluster-.json"
-        try:
-            told = json.loads(file.read_text())
-        except FileNotFoundError:
-            raise ClusterError(
-                f"no cluster runs with the profile {profile}; labkit cluster start "
-                f"--profile {profile} starts one"
-            ) from None
-        except ValueError:
-            raise ClusterError(
-                f"{file} is damaged, and nobody knows what runs: end the engines, and delete it"
-            ) from None
-        where = told["cluster"].get("machine") or socket.gethostname()
-        if where != socket.gethostname():
-            raise ClusterError(
-                f"the cluster of {profile} was started on {where}: look after it there"
-            )
+        told = clusterfiles.read(profile, folder)
         told["cluster"]["class"] = f"{cls.__module__}.{cls.__name__}"
-        with _quiet():
-            found: Cluster = cls.from_dict(told, cluster_file=str(file), profile_dir=str(folder))
+        file = str(clusterfiles.path(folder))
+        with clusterfiles.quiet():
+            found: Cluster = cls.from_dict(told, cluster_file=file, profile_dir=str(folder))
         if found.controller is None and not found.engines:
             raise ClusterError(
                 f"no cluster runs with the profile {profile} any more: it was not stopped, its "
@@ -208,15 +193,18 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
             await self.stop_cluster()
             raise
 
-    async def _connect_engines(self, activate: bool = False) -> ipyparallel.Client:
+    async def _connect_engines(
+        self, activate: bool = False, hosts: Collection[str] | None = None
+    ) -> ipyparallel.Client:
         client = await self.connect_client(timeout=_CONNECT_S)
         try:
             if isinstance(self.engine_set, HostsLauncher):
-                self.arrivals = await wait_for_arrival(self, client)
+                self.arrivals = await wait_for_arrival(self, client, hosts)
             else:
                 await asyncio.to_thread(
                     client.wait_for_engines, self.engine_set.n, timeout=self.engine_timeout
                 )
+                self.arrivals = [Arrival("all", self.engine_set.n, len(client), None)]
         except BaseException:
             client.close()
             raise
@@ -271,11 +259,16 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         Raises
         ------
         ClusterError
-            When what clients connect with is not there any more.
+            When what clients connect with is not there any more, or ipcluster has started it.
         ClusterStartError
             When no engine has come; nothing runs then.
         """
-        kept = self._connections()
+        if not self.machine:
+            raise ClusterError(
+                f"the cluster of {self.name} was started by ipcluster, which would end it again: "
+                f"labkit cluster stop --profile {self.name}, and then start"
+            )
+        kept = clusterfiles.connections(self.name, Path(self.profile_dir))
         scaled = getattr(self.engine_set, "scaled", {})
         await self.stop_cluster()
         for file, text in kept.items():
@@ -290,20 +283,6 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         except BaseException:
             await self.stop_cluster()
             raise
-
-    def _connections(self) -> dict[Path, str]:
-        """Return what clients and engines connect with, by file."""
-        security = Path(self.profile_dir, "security")
-        names = [f"ipcontroller-{what}.json" for what in ("client", "engine")]
-        try:
-            found = {security / name: (security / name).read_text() for name in names}
-        except FileNotFoundError as e:
-            raise ClusterError(
-                f"{e.filename} is gone, and with it what clients connect with: labkit cluster "
-                f"stop --profile {self.name} and then start, instead of restart"
-            ) from None
-        keys = security / "ipcontroller-keys.json"
-        return {**found, keys: keys.read_text()} if keys.exists() else found
 
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Have other numbers of engines on some hosts; return when they have come.
@@ -327,7 +306,7 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
             known = sessions(client).values()
         await launcher.scale(counts, known)
         self.update_cluster_file()
-        (await self._connect_engines()).close()
+        (await self._connect_engines(hosts=counts)).close()
 
     # ---------- while it runs ----------
 
@@ -421,22 +400,6 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
             found["controller"] = {
                 str(log): log.read_text(errors="replace").splitlines()[-lines:] for log in logs
             }
-        launcher = self.launcher
-        launcher.assert_known(hosts)
-        for host, answer in launcher.tails(hosts or launcher.hosts, lines).items():
+        for host, answer in self.launcher.tails(hosts, lines).items():
             found[host] = answer.get("logs") or {"": [answer.get("failed", "no log is there")]}
         return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Have ipyparallel not tell what is told here in other words."""
-    import logging
-
-    logger = logging.getLogger("ipyparallel.cluster.cluster.")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before

@@ -140,13 +140,12 @@ class _Agent:
             self._prepare()
             self._tell(can=_count(self._request), pid=os.getpid())
             asked = json.loads(sys.stdin.readline() or "{}")
-            self._request["environment"].update(asked.get("environment", {}))
             self._scale(asked.get("start", 0))
         except (OSError, ValueError) as e:
             self._tell(failed=str(e))
             self._end()
             return
-        self._tell(started=len(self._engines), folder=str(self._folder))
+        self._tell(started=len(self._engines))
         while self._is_needed() and not self._is_asked_to_stop:
             self._listen()
             self._look_after()
@@ -227,9 +226,11 @@ class _Agent:
 
     def _said(self, engine: _Engine) -> bytes:
         """Return what its log has of its present life."""
-        with self._log(engine.number).open("rb") as log:
+        # somebody may have removed it
+        with contextlib.suppress(OSError), self._log(engine.number).open("rb") as log:
             log.seek(engine.begins)
             return log.read()
+        return b""
 
     def _start(self, engine: _Engine) -> None:
         request = self._request
@@ -295,8 +296,7 @@ class _Agent:
             with connection.makefile("rwb") as lines:
                 self._obey(json.loads(lines.readline()))
                 engines = [engine.facts() for engine in self._engines.values()]
-                report = {"engines": engines, "folder": str(self._folder)}
-                lines.write(json.dumps(report).encode() + b"\n")
+                lines.write(json.dumps({"engines": engines}).encode() + b"\n")
 
     def _obey(self, request: dict[str, Any]) -> None:
         if "stop" in request:
@@ -325,8 +325,16 @@ class _Agent:
                 self._note_end(by_process[pid], status)
         for engine in self._engines.values():
             if engine.due is not None and time.monotonic() >= engine.due:
-                engine.restarts += 1
-                self._start(engine)
+                self._start_again(engine)
+
+    def _start_again(self, engine: _Engine) -> None:
+        engine.restarts += 1
+        try:
+            self._start(engine)
+        except OSError as e:
+            # of memory, for one: the others go on
+            engine.due = None
+            self._record(f"engine {engine.number} cannot be started again: {e}")
 
     def _note_end(self, engine: _Engine, status: int) -> None:
         engine.pid, engine.status = None, status

@@ -7,12 +7,8 @@ import contextlib
 import functools
 import os
 import secrets
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +17,10 @@ from ipyparallel.apps.baseapp import BaseParallelApplication
 from ipyparallel.cluster.launcher import BaseLauncher, NotRunning, SSHEngineSetLauncher
 from traitlets import Bool, Dict, Enum, Float, Integer, Union
 
-from labkit.cluster.channels import Channel, command
+from labkit.cluster.channels import Channel
 from labkit.cluster.configs import ENGINE
 from labkit.cluster.hostranges import expand
+from labkit.cluster.links import Links, new_token
 from labkit.engine.threads import THREADS, limited
 from labkit.errors import ClusterError, ClusterStartError, suggestion
 
@@ -31,11 +28,8 @@ __all__ = ["HostsLauncher"]
 
 _R = TypeVar("_R")
 
-#: A login node's sshd takes ten connections that have not logged in yet, and drops others.
-_THROUGH_JUMPS = 8
-
-#: For a stop: how long an agent may take, and then a new connection to it.
-_AGENT_S, _CONNECT_S = 3.0, 2.0
+#: For a stop: how long an agent may take before it is looked for over a new connection.
+_AGENT_S = 3.0
 
 
 @dataclass(slots=True)
@@ -78,7 +72,6 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._running: dict[str, _Running] = {}
         self._began = time.monotonic()
-        self._jumps = threading.BoundedSemaphore(_THROUGH_JUMPS)
         #: What was told of engines that have died for good, by host.
         self.lost: dict[str, list[str]] = {}
         #: Why something may still run on a host after a stop, by its name.
@@ -131,7 +124,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
                 await self._everywhere(functools.partial(self._launch, mark=mark), hosts)
             else:
                 begun = await self._everywhere(functools.partial(self._begin, mark=mark), hosts)
-                able = {host: can for host, can in zip(hosts, begun, strict=True) if can}
+                able = {host: can for host, can in begun.items() if can}
                 allowed = self._allowed(able, n)
                 await self._everywhere(lambda host: self._engage(host, allowed[host]), allowed)
         self.n = sum(agent.engines for agent in self._running.values())
@@ -165,8 +158,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """End all engines on all hosts, and return when they have ended."""
-        agents = list(self._running)
-        await self._everywhere(self._end, agents)
+        await self._everywhere(self._end, self._running)
         for host, why in self.unstopped.items():
             self.log.warning(
                 "%s: what runs there ends when it misses the controller: %s", host, why
@@ -176,7 +168,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def signal(self, sig: int) -> None:
         """Send all engines a signal."""
-        self._at_once(lambda host: self._tell(host, signal=int(sig)), self._running)
+        self._links.at_once(lambda host: self._tell(host, signal=int(sig)), self._running)
 
     async def join(self, timeout: float | None = None) -> None:
         """Wait until all engines have ended.
@@ -203,26 +195,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     # ---------- what labkit asks for beyond that ----------
 
     @property
-    def hosts(self) -> list[str]:
-        """The hosts that the profile names."""
-        return list(self._hosts)
-
-    @property
     def wanted(self) -> list[str]:
         """Those that are to have engines."""
         return [host for host in self._hosts if self.scaled.get(host) != 0]
-
-    def assert_known(self, hosts: Iterable[str]) -> None:
-        """Make sure that the profile has these hosts.
-
-        Raises
-        ------
-        ClusterError
-            When it has not.
-        """
-        for host in hosts:
-            if host not in self._hosts:
-                raise ClusterError(f"the profile has no host {host}{suggestion(host, self._hosts)}")
 
     def seconds(self) -> float:
         """Return how long ago engines were asked for the last time."""
@@ -239,15 +214,21 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
-        hosts = list(self._running)
-        return dict(zip(hosts, self._at_once(self._tell, hosts), strict=True))
+        return self._links.at_once(self._tell, self._running)
 
     def tails(self, hosts: Iterable[str], lines: int) -> dict[str, dict[str, Any]]:
-        """Return for each host the last lines of its logs, or ``failed`` and why not."""
-        hosts = list(hosts)
+        """Return for each host the last lines of its logs, or ``failed`` and why not.
+
+        Raises
+        ------
+        ClusterError
+            When the profile has no such host.
+        """
+        hosts = list(hosts) or list(self._hosts)
+        self._assert_known(hosts)
         with self._mark() as mark:
             work = functools.partial(self._tail, mark=mark, lines=lines)
-            return dict(zip(hosts, self._at_once(work, hosts), strict=True))
+            return self._links.at_once(work, hosts)
 
     def probes(self, controller: Sequence[tuple[str, int]]) -> dict[str, dict[str, Any]]:
         """Return what each host is like, or ``failed`` and why it cannot be reached.
@@ -259,7 +240,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         """
         with self._mark() as mark:
             work = functools.partial(self._probe, mark=mark, controller=controller)
-            return dict(zip(self.hosts, self._at_once(work, self.hosts), strict=True))
+            return self._links.at_once(work, self._hosts)
 
     async def scale(self, counts: Mapping[str, int], known: Iterable[str]) -> None:
         """Have other numbers of engines on some hosts; 0 is none.
@@ -272,11 +253,12 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         ClusterError
             When the profile has no such host.
         """
-        self.assert_known(counts)
+        self._assert_known(counts)
         self._began = time.monotonic()
         self.loop  # noqa: B018
         self.scaled = {**self.scaled, **counts}
         self.failures = {h: why for h, why in self.failures.items() if h not in counts}
+        self.lost = {h: told for h, told in self.lost.items() if h not in counts}
         with self._mark() as mark:
             scale = {host: {"scale": count, "known": list(known)} for host, count in counts.items()}
             await self._everywhere(lambda host: self._rescale(host, scale[host], mark), counts)
@@ -293,6 +275,11 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             for host in expand(pattern)
         }
 
+    def _assert_known(self, hosts: Iterable[str]) -> None:
+        for host in hosts:
+            if host not in self._hosts:
+                raise ClusterError(f"the profile has no host {host}{suggestion(host, self._hosts)}")
+
     def _allowed(self, able: Mapping[str, int], n: int) -> dict[str, int]:
         """Return how many engines each host may start, the first hosts first."""
         left = n
@@ -307,35 +294,15 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         asked = getattr(self.parent, "n", None)
         return asked is None and n == os.cpu_count()
 
-    async def _everywhere(self, work: Callable[[str], _R], hosts: Iterable[str]) -> list[_R]:
-        """Do the same for all hosts at once."""
-        return await asyncio.to_thread(self._at_once, work, hosts)
+    @functools.cached_property
+    def _links(self) -> Links:
+        return Links(self._hosts, self.ssh_args, str(self.remote_python))
 
-    def _at_once(self, work: Callable[[str], _R], hosts: Iterable[str]) -> list[_R]:
-        hosts = list(hosts)
-        with ThreadPoolExecutor(max(1, len(hosts))) as pool:
-            return list(pool.map(work, hosts))
+    async def _everywhere(self, work: Callable[[str], _R], hosts: Iterable[str]) -> dict[str, _R]:
+        """Do the same for all hosts at once."""
+        return await asyncio.to_thread(self._links.at_once, work, hosts)
 
     # ---------- one host ----------
-
-    def _words(self, host: str) -> list[str] | None:
-        told = self._hosts.get(host, {})
-        if told.get("local"):
-            return None
-        return [*self.ssh_args, *told.get("ssh_args", []), told.get("address", host)]
-
-    def _connect(self, host: str, token: str, connect_s: float) -> Channel:
-        told = self._hosts.get(host, {})
-        # what starts the cluster here has all that engines need
-        usual = sys.executable if told.get("local") else self.remote_python
-        python = str(told.get("python", usual))
-        return Channel(host, command(python, token, self._words(host), connect_s), token)
-
-    def _gate(self, host: str) -> AbstractContextManager[Any]:
-        """Return what is held while a host is connected with: those behind a jump take turns."""
-        words = self._words(host) or []
-        is_behind = "-J" in words or any(word.startswith("Proxy") for word in words)
-        return self._jumps if is_behind else contextlib.nullcontext()
 
     def _launch(self, host: str, mark: str) -> None:
         """Start all engines of a host."""
@@ -344,9 +311,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def _begin(self, host: str, mark: str) -> int:
         """Start the agent of a host; return how many engines it can have."""
-        token = f"labkit-{secrets.token_hex(8)}"
-        with self._gate(host):
-            channel = self._connect(host, token, self.start_timeout / 3)
+        token = new_token()
+        with self._links.gate(host):
+            channel = self._links.connect(host, token, self.start_timeout / 3)
             try:
                 channel.request(do="start", **self._request(host, mark))
                 report = channel.receive(time.monotonic() + self.start_timeout)
@@ -460,7 +427,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
                 pass
             finally:
                 agent.channel.close()
-        answer = self._reach(host, agent.token, do="stop", pid=agent.pid)
+        answer = self._links.ask(host, agent.token, do="stop", pid=agent.pid)
         if "failed" in answer:
             self.unstopped[host] = answer["failed"]
         elif answer["left"]:
@@ -472,34 +439,19 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
         the host cannot be reached.
         """
-        return self._reach(host, self._running[host].token, do="ask", what=what)
+        return self._links.ask(host, self._running[host].token, do="ask", what=what)
 
     def _tail(self, host: str, mark: str, lines: int) -> dict[str, Any]:
         place = self._place(host, mark)
-        return self._reach(host, f"labkit-{secrets.token_hex(8)}", do="logs", lines=lines, **place)
+        return self._links.ask(host, new_token(), do="logs", lines=lines, **place)
 
     def _probe(self, host: str, mark: str, controller: Sequence[tuple[str, int]]) -> dict[str, Any]:
         told = {**self._request(host, mark), "do": "probe", "controller": list(controller)}
         began = time.monotonic()
-        token = f"labkit-{secrets.token_hex(8)}"
-        found = self._reach(host, token, limit_s=self.start_timeout, **told)
+        found = self._links.ask(host, new_token(), self.start_timeout, **told)
         # the clocks are compared where the answer has just come
         told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
         return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}
-
-    def _reach(
-        self, host: str, token: str, limit_s: float = _CONNECT_S + 2 * _AGENT_S, **what: Any
-    ) -> dict[str, Any]:
-        """Have a host do something over a new connection; return its answer."""
-        with self._gate(host):
-            channel = self._connect(host, token, limit_s / 4)
-            try:
-                channel.request(**what)
-                return channel.receive(time.monotonic() + limit_s)
-            except ClusterError as e:
-                return {"failed": str(e).removeprefix(f"{host}: ")}
-            finally:
-                channel.close()
 
 
 def _survivors(left: list[int]) -> str:

@@ -112,8 +112,12 @@ def test_hosts_that_cannot_are_told_and_the_others_run(cluster, bed):
     broken = bed.folder / "broken"
     broken.mkdir(exist_ok=True)
     (broken / "ipyparallel.py").write_text("raise ImportError('one must have it')")
+    slow = bed.folder / "slow-python"
+    slow.write_text(f'#!/bin/sh\nsleep 3; exec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
     running = cluster(
-        TWO + "  h9:\n  none: {address: h3, python: /no/python}\n"
+        TWO + f"  h9:\n  late: {{address: h3, engines: 1, python: {slow}}}\n"
+        "  none: {address: h3, python: /no/python}\n"
         f"  lame: {{address: h3, env: {{PYTHONPATH: {broken}}}}}\n"
     )
     out = running.labkit("start", exits=1)
@@ -121,9 +125,9 @@ def test_hosts_that_cannot_are_told_and_the_others_run(cluster, bed):
     assert "/no/python: No such file or directory" in out
     assert "lame: engine 0 ended with status 1; it had not registered, and is not started" in out
     assert "ImportError: one must have it" in out
-    assert "4 engines, 2 of 5 hosts whole" in out
+    assert "5 engines, 3 of 6 hosts whole" in out
     status = running.told("status", exits=1)
-    assert hosts_of(status) == {"h1": 2, "h2": 2}
+    assert hosts_of(status) == {"h1": 2, "h2": 2, "late": 1}
     assert {each["host"] for each in status if not each["alive"]} == {"h9", "none", "lame"}
     logs = running.told("logs", "lame", "--lines=1")["lame"].values()
     assert ["ImportError: one must have it"] in logs
@@ -195,6 +199,23 @@ def test_the_cluster_is_ipyparallels_too(two):
     assert two.stop() < 5
     two.wait_until_gone()
     assert "no cluster runs" in two.labkit("status", exits=2)
+    two.start()
+    wait_for(lambda: "4 engines on 2 of 2 hosts" in two.log())
+    two.labkit("wait", "--timeout", "20")
+    assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
+    assert "was started by ipcluster" in two.labkit("restart", exits=2)
+    two.labkit("stop")
+    two.wait_until_gone()
+
+
+def test_a_profile_of_ipyparallels_launcher(cluster):
+    running = cluster(TWO.replace("h[1-2]", "h1"), "--stock")
+    assert running.told("start")["is_whole"]
+    status = running.told("status", exits=None)
+    assert [(each["host"], each["registered"]) for each in status] == [(None, True)] * 2
+    assert "write the profile without --stock" in running.labkit("scale", "h1=1", exits=2)
+    running.labkit("stop")
+    running.wait_until_gone()
 
 
 #: A client that stays connected while its cluster is started again.

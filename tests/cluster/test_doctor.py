@@ -80,7 +80,7 @@ def test_a_folder_that_is_not_shared_and_ports_that_are_shut(cluster, bed):
     taker = bed["ctl"].start(sys.executable, "-uc", code)
     assert taker.stdout.readline() == "1\n"
     found = examine(running, exits=1)
-    taker.terminate()
+    bed["ctl"].end("create_server")
     assert found["controller"]["ports"][1].startswith("127.0.0.1:20003: Address already in use")
     assert found["h1"]["ports"][1].startswith("127.0.0.1:20000: Connection refused; mend")
     assert found["h1"]["files"][1].endswith("mount it, or say shared_filesystem: no")

@@ -1,0 +1,96 @@
+"""How the hosts of a profile are reached, each by a connection of its own, all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from labkit.cluster.channels import Channel, command
+from labkit.errors import ClusterError
+
+__all__ = ["Links", "new_token"]
+
+_R = TypeVar("_R")
+
+#: A login node's sshd takes ten connections that have not logged in yet, and drops others.
+_THROUGH_JUMPS = 8
+
+#: How long a host may take for an answer; a quarter of it for the connection.
+_ANSWER_S = 8.0
+
+
+def new_token() -> str:
+    """Return a word that no process has in its command line yet."""
+    return f"labkit-{secrets.token_hex(8)}"
+
+
+class Links:
+    """Connects with hosts.
+
+    Parameters
+    ----------
+    hosts : mapping of str to mapping
+        What is told of each host, as the launcher has it.
+    ssh_args : sequence of str
+        ssh's arguments for all of them.
+    python : str
+        The interpreter of those that say no other.
+    """
+
+    def __init__(
+        self, hosts: Mapping[str, Mapping[str, Any]], ssh_args: Sequence[str], python: str
+    ) -> None:
+        self._hosts, self._ssh_args, self._python = hosts, ssh_args, python
+        self._jumps = threading.BoundedSemaphore(_THROUGH_JUMPS)
+
+    def connect(self, host: str, token: str, connect_s: float) -> Channel:
+        """Return a connection with a host, for an agent of this token."""
+        told = self._hosts.get(host, {})
+        # what starts the cluster here has all that engines need
+        usual = sys.executable if told.get("local") else self._python
+        python = str(told.get("python", usual))
+        return Channel(host, command(python, token, self._words(host), connect_s), token)
+
+    def gate(self, host: str) -> AbstractContextManager[Any]:
+        """Return what is held while a host is connected with: those behind a jump take turns."""
+        words = self._words(host) or []
+        is_behind = "-J" in words or any(word.startswith("Proxy") for word in words)
+        return self._jumps if is_behind else contextlib.nullcontext()
+
+    def _words(self, host: str) -> list[str] | None:
+        told = self._hosts.get(host, {})
+        if told.get("local"):
+            return None
+        return [*self._ssh_args, *told.get("ssh_args", []), told.get("address", host)]
+
+    def ask(self, host: str, token: str, limit_s: float = _ANSWER_S, **what: Any) -> dict[str, Any]:
+        """Have a host do something over a new connection.
+
+        Returns
+        -------
+        dict
+            Its answer; ``failed`` with the reason when there is none.
+        """
+        with self.gate(host):
+            channel = self.connect(host, token, limit_s / 4)
+            try:
+                channel.request(**what)
+                return channel.receive(time.monotonic() + limit_s)
+            except ClusterError as e:
+                return {"failed": str(e).removeprefix(f"{host}: ")}
+            finally:
+                channel.close()
+
+    @staticmethod
+    def at_once(work: Callable[[str], _R], hosts: Iterable[str]) -> dict[str, _R]:
+        """Do the same for all hosts at once; return what came of it, by host."""
+        hosts = list(hosts)
+        with ThreadPoolExecutor(max(1, len(hosts))) as pool:
+            return dict(zip(hosts, pool.map(work, hosts), strict=True))
