@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from epyc import ResultsDict as ResultsDict
 
     from labkit.attachment import Attachment as Attachment
+    from labkit.cluster.clusters import Cluster as Cluster
     from labkit.designs import Design as Design
     from labkit.designs import ExperimentalConfiguration as ExperimentalConfiguration
     from labkit.designs import FactorialDesign as FactorialDesign
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "labkit.attachment": ("Attachment",),
+    "labkit.cluster.clusters": ("Cluster",),
     "labkit.designs": (
         "Design",
         "ExperimentalConfiguration",

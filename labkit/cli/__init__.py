@@ -18,7 +18,9 @@ __all__ = ["main"]
     "labkit",
     cls=LabkitGroup,
     homes={
+        "cluster": "labkit.cli.cluster:cluster",
         "demo": "labkit.cli.demo:demo",
+        "doctor": "labkit.cli.doctor:doctor",
         "inventory": "labkit.cli.inventory:inventory",
         "matrix-profile": "labkit.cli.matrixprofile:matrix_profile",
         "notebook": "labkit.cli.notebook:notebook",

@@ -23,7 +23,7 @@ def profile() -> None:
 
 
 @profile.command(
-    epilog=examples("labkit profile generate hosts.yaml", "ipcluster start --profile=cluster")
+    epilog=examples("labkit profile generate hosts.yaml", "labkit cluster start --profile cluster")
 )
 @click.argument("path", metavar="HOSTS", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--profile", "name", metavar="NAME", help="Its name.  [default: the inventory's]")
@@ -49,7 +49,7 @@ def generate(path: Path, name: str | None, stock: bool, dry_run: bool, force: bo
     if change.handmade and not force:
         profiling.ask(change)
     change.write()
-    click.echo(profiling.written(change))
+    click.echo(profiling.written(change, stock=stock))
 
 
 @profile.command(

@@ -49,13 +49,14 @@ def ask(change: Plan) -> None:
     )
 
 
-def written(change: Plan) -> str:
+def written(change: Plan, *, stock: bool) -> str:
     """Tell what was written, and what comes next."""
     if not change.is_needed:
         return _unchanged(change)
     name = change.folder.name.removeprefix("profile_")
     files = "\n".join(f"{each.target} is written" for each in change.changes if each.is_needed)
-    return f"{files}\nStart the cluster by: ipcluster start --profile={name}"
+    by = f"ipcluster start --profile={name}" if stock else f"labkit cluster start --profile {name}"
+    return f"{files}\nStart the cluster by: {by}"
 
 
 def _unchanged(change: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import queue
 import shlex
@@ -10,9 +11,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from labkit.cluster.hostagent import BOOT, source
 from labkit.errors import ClusterError
 
 __all__ = ["Channel", "command"]
@@ -27,7 +28,29 @@ SSH = (
     *("-o", "ServerAliveInterval=15"),
 )
 
+#: What the host's Python executes first: it takes the source, which calls main.
+BOOT = "import json,sys;r=json.loads(sys.stdin.readline());exec(r.pop('agent'))"
+
+#: The modules that a host gets, each after those that it imports.
+_SENT = ("hostprocesses", "hostrequests", "hostprobe", "hostagent")
+
+_UNPACK = """\
+import sys, types
+for name, text in {modules!r}:
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), vars(module))
+module.main(r)
+"""
+
 _Report = dict[str, Any]
+
+
+@functools.cache
+def source() -> str:
+    """Return what a host is to execute."""
+    here = Path(__file__)
+    texts = [(f"labkit.cluster.{name}", here.with_name(f"{name}.py").read_text()) for name in _SENT]
+    return _UNPACK.format(modules=[("labkit", ""), ("labkit.cluster", ""), *texts])
 
 
 def command(python: str, token: str, words: Sequence[str] | None, connect_s: float) -> list[str]:

@@ -41,7 +41,8 @@ def configs(inventory: Inventory, *, stock: bool = False) -> dict[str, str]:
         When that launcher cannot do what the inventory asks for.
     """
     starter = _stock_starter(inventory) if stock else _starter(inventory)
-    texts = {STARTER: starter, CONTROLLER: _controller(inventory), ENGINE: _engine()}
+    controller = _controller(inventory) if stock else _own_controller(inventory)
+    texts = {STARTER: starter, CONTROLLER: controller, ENGINE: _engine()}
     return {name: "\n".join([*lines, ""]) for name, lines in texts.items()}
 
 
@@ -74,6 +75,12 @@ def _controller(inventory: Inventory) -> Iterator[str]:
     yield "c.TaskScheduler.hwm = 2"
 
 
+def _own_controller(inventory: Inventory) -> Iterator[str]:
+    yield from _controller(inventory)
+    yield "# tasks and their results are still there when the controller was started again"
+    yield 'c.IPController.db_class = "labkit.cluster.taskdatabase.TaskDatabase"'
+
+
 def _ports(first: int, last: int) -> Iterator[str]:
     clients = first + _ENGINE_PORTS
     own = clients + _CLIENT_PORTS
@@ -102,6 +109,8 @@ def _starter(inventory: Inventory) -> Iterator[str]:
     yield "c.Cluster.delay = 0"
     yield "# whether all hosts see this folder at the same path; auto looks"
     yield f"c.HostsLauncher.shared_filesystem = {_literal(inventory.shared_filesystem)}"
+    yield "# how often an engine that dies is started again"
+    yield f"c.HostsLauncher.restarts = {inventory.restarts}"
     yield f"c.HostsLauncher.engines = {_mapping(_entries(inventory, _settings))}"
 
 

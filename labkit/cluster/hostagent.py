@@ -1,54 +1,72 @@
 """What runs on a host for its engines: starts them, looks after them, and ends them all.
 
-The launcher sends this file's source over ssh, so that a host needs nothing for it but
-Python; it imports nothing but the standard library. Requests come as lines of JSON on
-standard input, reports go as such to standard output, each after a token that tells them
-from what login scripts print. When the connection goes, the engines stay, and the agent
-with them: its process is then found by its number and its token.
+The launcher sends its source over ssh, so that a host needs nothing for it but Python; it
+imports nothing but the standard library, and what is sent with it. Requests come as lines
+of JSON on standard input, reports go as such to standard output, each after a token that
+tells them from what login scripts print. When the connection goes, the engines stay, and the
+agent with them: a new connection finds it by its token, and speaks with it through a socket.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BOOT", "main", "source"]
+from labkit.cluster.hostprobe import probe
+from labkit.cluster.hostprocesses import (
+    GRACE_S,
+    MARK,
+    adopt_orphans,
+    command_of,
+    descendants,
+    die_with_agent,
+    end_descendants,
+    reaped,
+    send,
+)
+from labkit.cluster.hostrequests import (
+    ASK_S,
+    ask,
+    desk_folder,
+    log_name,
+    logs,
+    profile_folder,
+    stop,
+)
 
-#: What the host's Python executes first: it takes this source, and calls main.
-BOOT = "import json,sys;r=json.loads(sys.stdin.readline());exec(r.pop('agent'))"
-
-#: From the polite signal to the other one.
-_GRACE_S = 1.0
-
-#: How long a stop may take in all, before the agent itself is killed.
-_STOP_S = 4.0
+__all__ = ["main"]
 
 _LOOK_S = 0.1
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
+#: Before the first, the second, ... time that an engine is started again; the last one holds on.
+_BACK_OFF_S = (1, 2, 4, 8, 16, 32, 60)
 
-def source() -> str:
-    """Return what a host is to execute."""
-    return Path(__file__).read_text(encoding="utf-8") + "\nmain(r)\n"
+#: What an engine writes when the controller has taken it.
+_REGISTERED = b"Completed registration with id"
 
 
 def main(request: dict[str, Any]) -> None:
-    """Do what is asked for: ``start``, ``stop`` or ``signal``."""
+    """Do what is asked for: ``start``, ``stop``, ``ask``, ``logs`` or ``probe``."""
     if request["do"] == "start":
         _fork()
         _Agent(request).run()
     else:
-        _tell(request["token"], _reach(request))
+        work = {"ask": ask, "logs": logs, "probe": probe, "stop": stop}[request["do"]]
+        try:
+            report = work(request)
+        except OSError as e:
+            report = {"failed": str(e)}
+        _tell(request["token"], report)
 
 
 def _fork() -> None:
@@ -70,40 +88,91 @@ def _tell(token: str, report: dict[str, Any]) -> None:
         sys.stdout.flush()
 
 
+class _Engine:
+    """One of the engines, through all of its lives."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        #: Its process, while it lives.
+        self.pid: int | None = None
+        #: How often it was started again.
+        self.restarts = 0
+        #: When it is to be, by the monotonic clock.
+        self.due: float | None = None
+        #: How it ended the last time.
+        self.status: int | None = None
+        #: What the controller knows it by.
+        self.session = ""
+        #: Where in its log this life begins.
+        self.begins = 0
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "pid": self.pid,
+            "alive": self.pid is not None,
+            "restarts": self.restarts,
+            "status": self.status,
+            "session": self.session,
+        }
+
+
 class _Agent:
-    """Starts the engines of one host, and stays until all of them have ended."""
+    """Starts the engines of one host, and stays until all of them have ended for good."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
+        #: Those that are wanted, by their numbers.
+        self._engines: dict[int, _Engine] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
-        #: The number of each engine that lives, by its process.
-        self._engines: dict[int, int] = {}
         self._is_asked_to_stop = False
         self._is_heard = True
         self._unread = b""
         self._parent = os.getppid()
+        self._desk: socket.socket | None = None
 
     def run(self) -> None:
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._leave)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        adopt_orphans()
         try:
             self._prepare()
             self._tell(can=_count(self._request), pid=os.getpid())
-            allowed = json.loads(sys.stdin.readline() or "{}").get("start", 0)
-            for number in range(allowed):
-                self._start(number)
+            asked = json.loads(sys.stdin.readline() or "{}")
+            self._request["environment"].update(asked.get("environment", {}))
+            self._scale(asked.get("start", 0))
         except (OSError, ValueError) as e:
             self._tell(failed=str(e))
-            _end_descendants()
+            self._end()
             return
-        self._tell(started=len(self._engines))
-        while self._engines and not self._is_asked_to_stop:
+        self._tell(started=len(self._engines), folder=str(self._folder))
+        while self._is_needed() and not self._is_asked_to_stop:
             self._listen()
             self._look_after()
-        _end_descendants()
-        self._tell(ended=True)
+        if not self._is_asked_to_stop:
+            self._let_nannies_end()
+        left = self._end()
+        self._tell(ended=True, left=left)
+
+    def _let_nannies_end(self) -> None:
+        """Wait for those that tell the controller which engines have gone."""
+        deadline = time.monotonic() + GRACE_S
+        while any(descendants(os.getpid())) and time.monotonic() < deadline:
+            for _ in reaped():
+                continue
+            time.sleep(_LOOK_S)
+
+    def _is_needed(self) -> bool:
+        return any(e.pid is not None or e.due is not None for e in self._engines.values())
+
+    def _end(self) -> list[int]:
+        """End everything; return the processes that do not end."""
+        left = end_descendants()
+        if self._desk is not None:
+            self._desk.close()
+        shutil.rmtree(desk_folder(self._request["token"]), ignore_errors=True)
+        return left
 
     def _tell(self, **report: Any) -> None:
         _tell(self._request["token"], report)
@@ -114,7 +183,7 @@ class _Agent:
     # ---------- before ----------
 
     def _prepare(self) -> None:
-        self._folder = _profile_folder(self._request)
+        self._folder = profile_folder(self._request)
         for name in ("log", "pid", "security", "startup"):
             (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         settings = self._folder / "ipengine_config.py"
@@ -125,43 +194,89 @@ class _Agent:
         self._work = Path(place).expanduser() if place else Path.home()
         if not self._work.is_dir():
             raise OSError(f"there is no folder {self._work} to work in")
+        self._desk = _open_desk(self._request["token"])
 
-    def _start(self, number: int) -> None:
+    # ---------- engines ----------
+
+    def _scale(self, count: int) -> None:
+        """Have so many engines, those with the smallest numbers."""
+        for number in [number for number in self._engines if number >= count]:
+            self._kill(self._engines.pop(number))
+        for number in range(count):
+            if number not in self._engines:
+                self._log(number).unlink(missing_ok=True)
+                self._engines[number] = _Engine(number)
+            # one that was given up is wanted again
+            if self._engines[number].pid is None:
+                self._engines[number].restarts = 0
+                self._start(self._engines[number])
+
+    def _kill(self, engine: _Engine) -> None:
+        if engine.pid is not None:
+            # its nanny outlives it, tells the controller, and ends
+            family = [p for p in descendants(engine.pid) if ".nanny" not in command_of(p)]
+            for pid in (engine.pid, *family):
+                send(pid, signal.SIGKILL)
+            engine.pid = None
+
+    def _drop_forgotten(self, known: list[str]) -> None:
+        """End engines that the controller has lost: they would not register again."""
+        for engine in self._engines.values():
+            if engine.session not in known and _REGISTERED in self._said(engine):
+                self._kill(engine)
+
+    def _said(self, engine: _Engine) -> bytes:
+        """Return what its log has of its present life."""
+        with self._log(engine.number).open("rb") as log:
+            log.seek(engine.begins)
+            return log.read()
+
+    def _start(self, engine: _Engine) -> None:
         request = self._request
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "ipyparallel.engine",
-                f"--profile-dir={self._folder}",
-                f"--cluster-id={request['cluster_id']}",
-                *request["arguments"],
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log(number).open("wb"),
-            stderr=subprocess.STDOUT,
-            cwd=self._work,
-            start_new_session=True,
-            # safe: this process has one thread
-            preexec_fn=_die_with_agent,  # noqa: PLW1509
-            env={**request["threads"], **os.environ, **request["environment"]},
-        )
+        log = self._log(engine.number)
+        engine.begins = log.stat().st_size if log.exists() else 0
+        engine.session = f"{request['token']}-{engine.number}-{time.monotonic_ns()}"
+        engine.due = None
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "ipyparallel.engine",
+                    f"--profile-dir={self._folder}",
+                    f"--cluster-id={request['cluster_id']}",
+                    f"--Session.session={engine.session}",
+                    *request["arguments"],
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=self._work,
+                start_new_session=True,
+                # safe: this process has one thread
+                preexec_fn=die_with_agent,  # noqa: PLW1509
+                env={
+                    **request["threads"],
+                    **os.environ,
+                    **request["environment"],
+                    MARK: request["token"],
+                },
+            )
         self._processes.append(process)
-        self._engines[process.pid] = number
+        engine.pid = process.pid
 
     def _log(self, number: int) -> Path:
-        of_cluster = f"-{self._request['cluster_id']}" if self._request["cluster_id"] else ""
-        name = f"ipengine{of_cluster}-{self._request['host']}-{number}.out"
-        return self._folder / "log" / name
+        return self._folder / "log" / f"{log_name(self._request)}-{number}.out"
 
     # ---------- meanwhile ----------
 
     def _listen(self) -> None:
-        if not self._is_heard:
-            time.sleep(_LOOK_S)
-            return
-        readable, _, _ = select.select([0], [], [], _LOOK_S)
-        if not readable:
+        assert self._desk is not None
+        heard = [0] if self._is_heard else []
+        readable, _, _ = select.select([*heard, self._desk.fileno()], [], [], _LOOK_S)
+        if self._desk.fileno() in readable:
+            self._answer()
+        if 0 not in readable:
             return
         came = os.read(0, 65536)
         if not came:
@@ -170,12 +285,30 @@ class _Agent:
         for line in lines:
             self._obey(json.loads(line))
 
+    def _answer(self) -> None:
+        """Do what somebody asks through the socket."""
+        assert self._desk is not None
+        connection, _ = self._desk.accept()
+        # whoever asks may go at any moment, or send nothing
+        with connection, contextlib.suppress(OSError, ValueError):
+            connection.settimeout(ASK_S)
+            with connection.makefile("rwb") as lines:
+                self._obey(json.loads(lines.readline()))
+                engines = [engine.facts() for engine in self._engines.values()]
+                report = {"engines": engines, "folder": str(self._folder)}
+                lines.write(json.dumps(report).encode() + b"\n")
+
     def _obey(self, request: dict[str, Any]) -> None:
         if "stop" in request:
             self._is_asked_to_stop = True
         elif "signal" in request:
-            for pid in self._engines:
-                _send(pid, request["signal"])
+            for engine in self._engines.values():
+                if engine.pid is not None:
+                    send(engine.pid, request["signal"])
+        elif "scale" in request:
+            self._record(f"{request['scale']} engines are wanted, of {len(self._engines)}")
+            self._drop_forgotten(request["known"])
+            self._scale(request["scale"])
 
     def _hang_up(self) -> None:
         """Let go of a connection of which the other end has gone."""
@@ -183,23 +316,58 @@ class _Agent:
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
-        _send(self._parent, signal.SIGTERM)
+        send(self._parent, signal.SIGTERM)
 
     def _look_after(self) -> None:
-        for pid, status in _reaped():
-            number = self._engines.pop(pid, None)
-            if number is not None:
-                lines = self._log(number).read_text(errors="replace").splitlines()[-5:]
-                self._tell(engine=number, status=status, log=str(self._log(number)), lines=lines)
+        by_process = {engine.pid: engine for engine in self._engines.values()}
+        for pid, status in reaped():
+            if pid in by_process:
+                self._note_end(by_process[pid], status)
+        for engine in self._engines.values():
+            if engine.due is not None and time.monotonic() >= engine.due:
+                engine.restarts += 1
+                self._start(engine)
+
+    def _note_end(self, engine: _Engine, status: int) -> None:
+        engine.pid, engine.status = None, status
+        said = self._said(engine)
+        again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
+        if _REGISTERED not in said:
+            next_ = "it had not registered, and is not started again"
+        elif engine.restarts >= self._request["restarts"]:
+            next_ = f"it was started again {engine.restarts} times, and is not any more"
+        else:
+            engine.due = time.monotonic() + again_s
+            next_ = f"it is started again in {again_s} s"
+        lines = said.decode(errors="replace").splitlines()[-5:]
+        log_file = str(self._log(engine.number))
+        self._record(f"engine {engine.number} ended with status {status}; {next_}")
+        self._tell(
+            engine=engine.number,
+            status=status,
+            log=log_file,
+            lines=lines,
+            next=next_,
+            is_lost=engine.due is None,
+        )
+
+    def _record(self, what: str) -> None:
+        """Write down what has happened, for whoever asks later."""
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        path = self._folder / "log" / f"{log_name(self._request)}-agent.out"
+        # a full disk is no reason to lose engines
+        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as log:
+            log.write(f"{now} {self._request['host']}: {what}\n")
 
 
-def _profile_folder(request: dict[str, Any]) -> Path:
-    """Return the folder of the launcher's profile, or where there is none in common, an own one."""
-    folder = Path(request["profile_dir"])
-    shared = request["shared"]
-    if shared == "auto":
-        shared = (folder / request["mark"]).exists()
-    return folder if shared else Path.home() / ".ipython" / folder.name
+def _open_desk(token: str) -> socket.socket:
+    folder = desk_folder(token)
+    # nobody else can have made it, or look into it
+    folder.mkdir(mode=0o700)
+    desk = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    desk.bind(str(folder / "desk"))
+    desk.listen()
+    return desk
 
 
 def _count(request: dict[str, Any]) -> int:
@@ -210,120 +378,3 @@ def _count(request: dict[str, Any]) -> int:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     spared = int(wanted.partition("-")[2] or 0)
     return int(max(1, (cores - spared) // request["threads_per_engine"]))
-
-
-# ---------- an agent that nobody is connected with any more ----------
-
-
-def _reach(request: dict[str, Any]) -> dict[str, Any]:
-    """Find the agent of a token, and stop it or signal its engines."""
-    agent = request["pid"]
-    if not _is_agent(agent, request["token"]):
-        return {"ended": True}
-    if request["do"] == "signal":
-        for pid in _children().get(agent, []):
-            _send(pid, request["signal"])
-        return {"signalled": True}
-    _send(agent, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_S
-    while _is_agent(agent, request["token"]):
-        if time.monotonic() > deadline:
-            family = list(_descendants(agent))
-            for pid in (agent, *family):
-                _send(pid, signal.SIGKILL)
-            break
-        time.sleep(0.02)
-    return {"ended": True}
-
-
-def _is_agent(pid: int, token: str) -> bool:
-    shown = _shown("-p", str(pid), "-o", "command=")
-    with contextlib.suppress(OSError):
-        # a process that has ended and was not waited for has no arguments
-        shown = Path(f"/proc/{pid}/cmdline").read_text()
-    return token in shown
-
-
-# ---------- processes ----------
-
-
-def _end_descendants() -> None:
-    """End all descendants: politely, and then not; return when there are none."""
-    began = time.monotonic()
-    told: set[int] = set()
-    while True:
-        for _ in _reaped():
-            continue
-        family = set(_descendants(os.getpid()))
-        if not family or time.monotonic() - began > _STOP_S:
-            return
-        is_late = time.monotonic() - began > _GRACE_S
-        for pid in family if is_late else family - told:
-            _send(pid, signal.SIGKILL if is_late else signal.SIGTERM)
-        told |= family
-        time.sleep(0.02)
-
-
-def _reaped() -> Iterator[tuple[int, int]]:
-    """Yield children that have ended, orphans that were adopted included, and their status."""
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            yield pid, os.waitstatus_to_exitcode(status)
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    children = _children()
-    waiting = [pid]
-    while waiting:
-        for child in children.get(waiting.pop(), []):
-            waiting.append(child)
-            yield child
-
-
-def _children() -> dict[int, list[int]]:
-    """Return the children of each process."""
-    found: dict[int, list[int]] = {}
-    for pid, parent in _parents():
-        found.setdefault(parent, []).append(pid)
-    return found
-
-
-def _parents() -> Iterator[tuple[int, int]]:
-    if not Path("/proc/self/stat").exists():
-        for line in _shown("-A", "-o", "pid=,ppid=").splitlines():
-            pid, parent = line.split()
-            yield int(pid), int(parent)
-        return
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            # it may have ended meanwhile
-            with contextlib.suppress(OSError):
-                # the name, in brackets, may hold anything
-                rest = (path / "stat").read_text(errors="replace").rpartition(")")[2]
-                yield int(path.name), int(rest.split()[1])
-
-
-def _shown(*options: str) -> str:
-    """Return what ps shows, where there is no /proc to read."""
-    if Path("/proc/self/stat").exists():
-        return ""
-    done = subprocess.run(["ps", *options], stdout=subprocess.PIPE, text=True, check=False)
-    return done.stdout
-
-
-def _send(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def _prctl(option: int, value: int) -> None:
-    """Set an attribute of this process, where there is prctl(2)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(option, value)
-
-
-def _die_with_agent() -> None:
-    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

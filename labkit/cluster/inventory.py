@@ -84,6 +84,8 @@ class Inventory:
     """Whether all hosts see the profile's folder; `"auto"` looks."""
     encryption: bool
     """Whether CurveZMQ encrypts the connections."""
+    restarts: int
+    """How often an engine that dies is started again."""
     hosts: tuple[Host, ...]
     """The machines on which engines run, in the order of the file."""
 
@@ -138,6 +140,7 @@ def _checked(document: Read) -> Inventory:
         ports=(first, last) if ports else None,
         shared_filesystem=settings.shared_filesystem,
         encryption=settings.encryption,
+        restarts=settings.restarts,
         hosts=tuple(hosts),
     )
 

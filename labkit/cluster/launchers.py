@@ -7,9 +7,10 @@ import contextlib
 import functools
 import os
 import secrets
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,17 +19,16 @@ from typing import Any, TypeVar
 
 from ipyparallel.apps.baseapp import BaseParallelApplication
 from ipyparallel.cluster.launcher import BaseLauncher, NotRunning, SSHEngineSetLauncher
-from traitlets import Bool, Dict, Enum, Float, Union
+from traitlets import Bool, Dict, Enum, Float, Integer, Union
 
 from labkit.cluster.channels import Channel, command
 from labkit.cluster.configs import ENGINE
 from labkit.cluster.hostranges import expand
 from labkit.engine.threads import THREADS, limited
-from labkit.errors import ClusterError, ClusterStartError
+from labkit.errors import ClusterError, ClusterStartError, suggestion
 
 __all__ = ["HostsLauncher"]
 
-_T = TypeVar("_T")
 _R = TypeVar("_R")
 
 #: A login node's sshd takes ten connections that have not logged in yet, and drops others.
@@ -67,14 +67,22 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     start_timeout = Float(
         30.0, help="How long a host may take until its engines are started, in seconds."
     ).tag(config=True)
+    restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
+        config=True
+    )
     agents = Dict(help="The agents of the hosts on which engines run.").tag(to_dict=True)
+    scaled = Dict(help="How many engines, where that was changed.").tag(to_dict=True)
+    failures = Dict(help="Why there are no engines on a host, by its name.").tag(to_dict=True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._running: dict[str, _Running] = {}
+        self._began = time.monotonic()
         self._jumps = threading.BoundedSemaphore(_THROUGH_JUMPS)
-        #: Why there are no engines on a host, by its name.
-        self.failures: dict[str, str] = {}
+        #: What was told of engines that have died for good, by host.
+        self.lost: dict[str, list[str]] = {}
+        #: Why something may still run on a host after a stop, by its name.
+        self.unstopped: dict[str, str] = {}
 
     # ---------- what ipyparallel asks for ----------
 
@@ -115,18 +123,17 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         """
         # ipyparallel wants it looked up in this thread
         self.loop  # noqa: B018
-        hosts = self._hosts
-        mark = Path(self.profile_dir, "security", f".{secrets.token_hex(8)}")
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-        try:
-            begin = functools.partial(self._begin, mark=mark.name)
-            begun = await self._everywhere(begin, hosts.items())
-            able = {host: can for host, can in zip(hosts, begun, strict=True) if can}
-            allowed = self._allowed(able, n)
-            await self._everywhere(self._engage, allowed.items())
-        finally:
-            mark.unlink(missing_ok=True)
+        hosts = self.wanted
+        self._began = time.monotonic()
+        self.failures = {}
+        with self._mark() as mark:
+            if self._is_unlimited(n):
+                await self._everywhere(functools.partial(self._launch, mark=mark), hosts)
+            else:
+                begun = await self._everywhere(functools.partial(self._begin, mark=mark), hosts)
+                able = {host: can for host, can in zip(hosts, begun, strict=True) if can}
+                allowed = self._allowed(able, n)
+                await self._everywhere(lambda host: self._engage(host, allowed[host]), allowed)
         self.n = sum(agent.engines for agent in self._running.values())
         # in the order of the inventory
         self.failures = {host: self.failures[host] for host in hosts if host in self.failures}
@@ -138,6 +145,17 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             self._give_up()
         return sorted(self._running)
 
+    @contextlib.contextmanager
+    def _mark(self) -> Iterator[str]:
+        """Put a file where a host finds it that shares the profile's folder."""
+        mark = Path(self.profile_dir, "security", f".{secrets.token_hex(8)}")
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        try:
+            yield f"security/{mark.name}"
+        finally:
+            mark.unlink(missing_ok=True)
+
     def _give_up(self) -> None:
         self.notify_stop({"exit_code": 1, "identifier": self.identifier})
         # ipcluster would go on without engines after an exception, but ends after a stop
@@ -147,20 +165,18 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """End all engines on all hosts, and return when they have ended."""
-        agents = dict(self._running)
-        stopped = await self._everywhere(self._end, agents.items())
-        for host, why in zip(agents, stopped, strict=True):
-            if why:
-                self.log.warning(
-                    "%s: what runs on %s ends when it misses the controller", why, host
-                )
+        agents = list(self._running)
+        await self._everywhere(self._end, agents)
+        for host, why in self.unstopped.items():
+            self.log.warning(
+                "%s: what runs there ends when it misses the controller: %s", host, why
+            )
         self._running.clear()
         self.notify_stop({"exit_code": 0, "identifier": self.identifier})
 
     def signal(self, sig: int) -> None:
         """Send all engines a signal."""
-        with ThreadPoolExecutor(max(1, len(self._running))) as pool:
-            list(pool.map(lambda pair: self._signal(pair, int(sig)), self._running.items()))
+        self._at_once(lambda host: self._tell(host, signal=int(sig)), self._running)
 
     async def join(self, timeout: float | None = None) -> None:
         """Wait until all engines have ended.
@@ -184,6 +200,88 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         """Return nothing: the log of each engine stays on its host."""
         return ""
 
+    # ---------- what labkit asks for beyond that ----------
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts that the profile names."""
+        return list(self._hosts)
+
+    @property
+    def wanted(self) -> list[str]:
+        """Those that are to have engines."""
+        return [host for host in self._hosts if self.scaled.get(host) != 0]
+
+    def assert_known(self, hosts: Iterable[str]) -> None:
+        """Make sure that the profile has these hosts.
+
+        Raises
+        ------
+        ClusterError
+            When it has not.
+        """
+        for host in hosts:
+            if host not in self._hosts:
+                raise ClusterError(f"the profile has no host {host}{suggestion(host, self._hosts)}")
+
+    def seconds(self) -> float:
+        """Return how long ago engines were asked for the last time."""
+        return time.monotonic() - self._began
+
+    def host_of(self, session: str) -> str | None:
+        """Return the host of an engine, by its session, if it is one of these."""
+        owners = (h for h, agent in self._running.items() if session.startswith(agent.token))
+        return next(owners, None)
+
+    def started(self) -> dict[str, int]:
+        """Return how many engines were started on each host that has some."""
+        return {host: agent.engines for host, agent in self._running.items()}
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
+        hosts = list(self._running)
+        return dict(zip(hosts, self._at_once(self._tell, hosts), strict=True))
+
+    def tails(self, hosts: Iterable[str], lines: int) -> dict[str, dict[str, Any]]:
+        """Return for each host the last lines of its logs, or ``failed`` and why not."""
+        hosts = list(hosts)
+        with self._mark() as mark:
+            work = functools.partial(self._tail, mark=mark, lines=lines)
+            return dict(zip(hosts, self._at_once(work, hosts), strict=True))
+
+    def probes(self, controller: Sequence[tuple[str, int]]) -> dict[str, dict[str, Any]]:
+        """Return what each host is like, or ``failed`` and why it cannot be reached.
+
+        Parameters
+        ----------
+        controller : sequence of (str, int)
+            The addresses and ports of the controller that it is to connect with.
+        """
+        with self._mark() as mark:
+            work = functools.partial(self._probe, mark=mark, controller=controller)
+            return dict(zip(self.hosts, self._at_once(work, self.hosts), strict=True))
+
+    async def scale(self, counts: Mapping[str, int], known: Iterable[str]) -> None:
+        """Have other numbers of engines on some hosts; 0 is none.
+
+        Those that had registered and are not known to the controller any more, by their
+        sessions, are replaced.
+
+        Raises
+        ------
+        ClusterError
+            When the profile has no such host.
+        """
+        self.assert_known(counts)
+        self._began = time.monotonic()
+        self.loop  # noqa: B018
+        self.scaled = {**self.scaled, **counts}
+        self.failures = {h: why for h, why in self.failures.items() if h not in counts}
+        with self._mark() as mark:
+            scale = {host: {"scale": count, "known": list(known)} for host, count in counts.items()}
+            await self._everywhere(lambda host: self._rescale(host, scale[host], mark), counts)
+        self.n = sum(agent.engines for agent in self._running.values())
+
     # ---------- which hosts, and how many engines ----------
 
     @functools.cached_property
@@ -197,8 +295,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def _allowed(self, able: Mapping[str, int], n: int) -> dict[str, int]:
         """Return how many engines each host may start, the first hosts first."""
-        # what ipyparallel asks for when nobody has said how many
-        left = sum(able.values()) if self._is_unlimited(n) else n
+        left = n
         allowed = {}
         for host, can in able.items():
             allowed[host] = min(can, left)
@@ -206,15 +303,18 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         return allowed
 
     def _is_unlimited(self, n: int) -> bool:
+        # what ipyparallel asks for when nobody has said how many
         asked = getattr(self.parent, "n", None)
         return asked is None and n == os.cpu_count()
 
-    async def _everywhere(self, work: Callable[[_T], _R], hosts: Iterable[_T]) -> list[_R]:
+    async def _everywhere(self, work: Callable[[str], _R], hosts: Iterable[str]) -> list[_R]:
         """Do the same for all hosts at once."""
+        return await asyncio.to_thread(self._at_once, work, hosts)
+
+    def _at_once(self, work: Callable[[str], _R], hosts: Iterable[str]) -> list[_R]:
         hosts = list(hosts)
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max(1, len(hosts))) as pool:
-            return await asyncio.gather(*(loop.run_in_executor(pool, work, host) for host in hosts))
+            return list(pool.map(work, hosts))
 
     # ---------- one host ----------
 
@@ -226,7 +326,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def _connect(self, host: str, token: str, connect_s: float) -> Channel:
         told = self._hosts.get(host, {})
-        python = str(told.get("python", self.remote_python))
+        # what starts the cluster here has all that engines need
+        usual = sys.executable if told.get("local") else self.remote_python
+        python = str(told.get("python", usual))
         return Channel(host, command(python, token, self._words(host), connect_s), token)
 
     def _gate(self, host: str) -> AbstractContextManager[Any]:
@@ -235,43 +337,58 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         is_behind = "-J" in words or any(word.startswith("Proxy") for word in words)
         return self._jumps if is_behind else contextlib.nullcontext()
 
-    def _begin(self, host: tuple[str, Mapping[str, Any]], mark: str) -> int:
+    def _launch(self, host: str, mark: str) -> None:
+        """Start all engines of a host."""
+        if can := self._begin(host, mark):
+            self._engage(host, can)
+
+    def _begin(self, host: str, mark: str) -> int:
         """Start the agent of a host; return how many engines it can have."""
-        name, told = host
         token = f"labkit-{secrets.token_hex(8)}"
-        with self._gate(name):
-            channel = self._connect(name, token, self.start_timeout / 3)
+        with self._gate(host):
+            channel = self._connect(host, token, self.start_timeout / 3)
             try:
-                channel.request(do="start", **self._request(told, mark))
+                channel.request(do="start", **self._request(host, mark))
                 report = channel.receive(time.monotonic() + self.start_timeout)
             except ClusterError as e:
-                self.failures[name] = str(e).removeprefix(f"{name}: ")
+                self._note_failure(host, e)
                 channel.close()
                 return 0
-        self._running[name] = _Running(report["pid"], token, 0, channel)
+        self._running[host] = _Running(report["pid"], token, 0, channel)
         return int(report["can"])
 
-    def _request(self, told: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    def _note_failure(self, host: str, e: ClusterError) -> None:
+        self.failures[host] = str(e).removeprefix(f"{host}: ")
+
+    def _request(self, host: str, mark: str) -> dict[str, Any]:
+        told = self._hosts[host]
         threads = told.get("threads", 1)
         settings = Path(self.profile_dir, ENGINE)
         return {
-            "engines": told.get("n", 1),
+            "engines": self.scaled.get(host, told.get("n", 1)),
             "threads_per_engine": threads,
             "threads": limited({THREADS: str(threads)}),
             "environment": {**self.get_env(), **told.get("environment", {})},
             "directory": told.get("directory"),
-            "profile_dir": self.profile_dir,
-            "shared": True if told.get("local") else self.shared_filesystem,
-            "mark": f"security/{mark}",
             "ipengine_config": settings.read_text() if settings.exists() else None,
-            "cluster_id": self.cluster_id,
             "arguments": list(self.engine_args),
+            "restarts": self.restarts,
+            **self._place(host, mark),
         }
 
-    def _engage(self, host: tuple[str, int]) -> None:
+    def _place(self, host: str, mark: str) -> dict[str, Any]:
+        """Return what tells a host where its profile is, and what its logs are called."""
+        is_local = self._hosts.get(host, {}).get("local")
+        return {
+            "profile_dir": self.profile_dir,
+            "shared": True if is_local else self.shared_filesystem,
+            "mark": mark,
+            "cluster_id": self.cluster_id,
+        }
+
+    def _engage(self, host: str, count: int) -> None:
         """Have a host start so many engines."""
-        name, count = host
-        agent = self._running[name]
+        agent = self._running[host]
         assert agent.channel is not None
         try:
             agent.channel.send(start=count)
@@ -279,12 +396,12 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
                 report = agent.channel.receive(time.monotonic() + self.start_timeout)
                 agent.engines = report["started"]
         except ClusterError as e:
-            self.failures[name] = str(e).removeprefix(f"{name}: ")
+            self._note_failure(host, e)
         if agent.engines:
-            agent.channel.listen(functools.partial(self._hear, name))
+            agent.channel.listen(functools.partial(self._hear, host))
         else:
-            self._end((name, agent))
-            self._running.pop(name, None)
+            self._end(host)
+            self._running.pop(host, None)
 
     def _hear(self, host: str, report: dict[str, Any] | None) -> None:
         """Take a report; this is another thread than ipyparallel's."""
@@ -292,15 +409,10 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             if host in self._running:
                 self.log.warning("%s: the connection has ended; its engines may go on", host)
         elif "engine" in report:
-            self.log.warning(
-                "%s: engine %d ended with status %d; log %s%s",
-                host,
-                report["engine"],
-                report["status"],
-                report["log"],
-                "".join(f"\n  {line}" for line in report["lines"]),
-            )
+            self._note_death(host, report)
         elif "ended" in report:
+            if report["left"]:
+                self.unstopped[host] = _survivors(report["left"])
             self._running.pop(host, None)
             if not self._running:
                 stop_data = {"exit_code": None, "identifier": self.identifier}
@@ -308,40 +420,87 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
                 with contextlib.suppress(RuntimeError):
                     self.loop.add_callback(self.notify_stop, stop_data)
 
-    def _end(self, host: tuple[str, _Running]) -> str:
-        """Stop what runs on a host; return why that may not have worked."""
-        name, agent = host
+    def _note_death(self, host: str, report: dict[str, Any]) -> None:
+        last = "".join(f"\n  {line}" for line in report["lines"])
+        told = (
+            f"engine {report['engine']} ended with status {report['status']}; {report['next']}; "
+            f"log {report['log']}{last}"
+        )
+        self.log.warning("%s: %s", host, told)
+        if report["is_lost"]:
+            self.lost.setdefault(host, []).append(told)
+
+    def _rescale(self, host: str, scale: dict[str, Any], mark: str) -> None:
+        agent, count = self._running.get(host), scale["scale"]
+        if agent is not None:
+            answer = self._tell(host, **scale)
+            if "engines" in answer and count:
+                agent.engines = count
+                return
+            if "failed" in answer:
+                self.failures[host] = answer["failed"]
+                return
+        if agent is not None:
+            self._end(host)
+            self._running.pop(host, None)
+        if count and self._begin(host, mark):
+            self._engage(host, count)
+
+    def _end(self, host: str) -> None:
+        """Stop what runs on a host, and note if that may not have worked."""
+        agent = self._running[host]
         if agent.channel is not None:
             try:
                 agent.channel.send(stop=True)
                 # it has said so itself, unlike one that has only lost the connection
-                if agent.channel.join(_AGENT_S) and name not in self._running:
-                    return ""
+                if agent.channel.join(_AGENT_S) and host not in self._running:
+                    return
             except ClusterError:
                 # it has lost the connection: a new one may find it
                 pass
             finally:
                 agent.channel.close()
-        return self._reach(name, agent, do="stop")
+        answer = self._reach(host, agent.token, do="stop", pid=agent.pid)
+        if "failed" in answer:
+            self.unstopped[host] = answer["failed"]
+        elif answer["left"]:
+            self.unstopped[host] = _survivors(answer["left"])
 
-    def _signal(self, host: tuple[str, _Running], number: int) -> None:
-        name, agent = host
-        if agent.channel is not None:
-            with contextlib.suppress(ClusterError):
-                agent.channel.send(signal=number)
-                return
-        if why := self._reach(name, agent, do="signal", signal=number):
-            self.log.warning(why)
+    def _tell(self, host: str, **what: Any) -> dict[str, Any]:
+        """Tell an agent something over a new connection; return what it says of its engines.
 
-    def _reach(self, host: str, agent: _Running, **what: Any) -> str:
-        """Reach an agent over a new connection; return why that did not work."""
+        The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
+        the host cannot be reached.
+        """
+        return self._reach(host, self._running[host].token, do="ask", what=what)
+
+    def _tail(self, host: str, mark: str, lines: int) -> dict[str, Any]:
+        place = self._place(host, mark)
+        return self._reach(host, f"labkit-{secrets.token_hex(8)}", do="logs", lines=lines, **place)
+
+    def _probe(self, host: str, mark: str, controller: Sequence[tuple[str, int]]) -> dict[str, Any]:
+        told = {**self._request(host, mark), "do": "probe", "controller": list(controller)}
+        began = time.monotonic()
+        token = f"labkit-{secrets.token_hex(8)}"
+        found = self._reach(host, token, limit_s=self.start_timeout, **told)
+        # the clocks are compared where the answer has just come
+        told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
+        return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}
+
+    def _reach(
+        self, host: str, token: str, limit_s: float = _CONNECT_S + 2 * _AGENT_S, **what: Any
+    ) -> dict[str, Any]:
+        """Have a host do something over a new connection; return its answer."""
         with self._gate(host):
-            channel = self._connect(host, agent.token, _CONNECT_S)
+            channel = self._connect(host, token, limit_s / 4)
             try:
-                channel.request(pid=agent.pid, **what)
-                channel.receive(time.monotonic() + _CONNECT_S + 2 * _AGENT_S)
+                channel.request(**what)
+                return channel.receive(time.monotonic() + limit_s)
             except ClusterError as e:
-                return str(e)
+                return {"failed": str(e).removeprefix(f"{host}: ")}
             finally:
                 channel.close()
-        return ""
+
+
+def _survivors(left: list[int]) -> str:
+    return f"processes {', '.join(map(str, left))} do not end"

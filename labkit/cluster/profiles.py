@@ -34,7 +34,7 @@ _HEAD = re.compile(
 )
 
 #: What ipyparallel and IPython put into a profile's folder by themselves.
-_BY_THEMSELVES = ("db", "log", "pid", "security", "startup/README")
+_BY_THEMSELVES = ("db", "log", "pid", "security", "startup/README", "tasks.db")
 
 
 def _headed(text: str, inventory: Path, stock: bool) -> str:
@@ -249,8 +249,8 @@ class Profile:
             raise ProfileError(f"{self.folder} was not made by labkit; it stays")
         if running := self.cluster_files():
             raise ProfileError(
-                f"a cluster of {self.name} runs: stop it by ipcluster stop --profile={self.name}; "
-                f"if it is long gone, delete {running[0]}"
+                f"a cluster of {self.name} runs: stop it by labkit cluster stop --profile "
+                f"{self.name}; if it is long gone, delete {running[0]}"
             )
         for own in (*FILES, *_BY_THEMSELVES):
             path = self.folder / own

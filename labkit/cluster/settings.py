@@ -204,7 +204,9 @@ class HostSettings(_Settings):
     )
     user: Word | None = Field(default=None, description="The user there.")
     python: Line | None = Field(
-        default=None, description="The Python there that has labkit; by default `python3`."
+        default=None,
+        description="The Python there that has labkit; by default `python3`, and on the "
+        "controller's machine the one that starts the cluster.",
     )
     directory: Line | None = Field(
         default=None, description="Where engines work; by default the user's home."
@@ -263,6 +265,9 @@ class InventorySettings(_Settings):
     encryption: Flag = Field(
         default=False,
         description="Whether connections are encrypted by CurveZMQ; they always have a key.",
+    )
+    restarts: int = Field(
+        default=5, ge=0, le=1000, description="How often an engine that dies is started again."
     )
     defaults: Annotated[HostSettings, BeforeValidator(_empty)] = Field(
         default_factory=HostSettings, description="What holds for hosts that say nothing."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import ipyparallel
 
 __all__ = ["SILENCE_S", "Hub"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -52,14 +55,17 @@ class Hub:
     Attributes
     ----------
     is_lost : bool
-        It has not answered in time: a new connection is needed.
+        It has not answered in time, or another one has taken its place, which does not know
+        what was on its way: a new connection is needed.
     """
 
     def __init__(self, client: ipyparallel.Client, where: str) -> None:
         self._client = client
         self._where = where
-        self._asked_at = 0.0
-        self._sign: Future[Any] | None = None
+        #: Which controller it is: one in its place has another session, and other engines.
+        self._identity: str | None = None
+        self._asked_at = time.monotonic()
+        self._sign: Future[str] | None = _begin(self._session)
         self.is_lost = False
         self._is_forgetful = False
 
@@ -168,12 +174,29 @@ class Hub:
             When it did not come.
         """
         now = time.monotonic()
-        if self._sign is not None and not self._sign.done():
+        if self._sign is not None and self._sign.done():
+            if self._sign.exception() is None:
+                self._recognise(self._sign.result())
+            self._sign = None
+        if self._sign is not None:
             if now - self._asked_at > SILENCE_S and not _is_there(self._sign, 0.0):
                 raise self._lost(now - self._asked_at)
         elif now - self._asked_at > _PERIOD_S:
             self._asked_at = now
-            self._sign = _begin(self._client.queue_status)
+            self._sign = _begin(self._session)
+
+    def _session(self) -> str:
+        """Return the session of the controller; ipyparallel's client tells it nobody."""
+        client = self._client
+        content = {"targets": None, "verbose": False}
+        reply = client._send_recv(client._query_stream, "queue_request", content=content)
+        return str(reply["header"]["session"])
+
+    def _recognise(self, session: str) -> None:
+        if self._identity not in (None, session):
+            logger.warning("%s was started again: what was on its way is sent again", self._where)
+            self.is_lost = True
+        self._identity = session
 
     def note_arrival(self) -> None:
         """Take what has arrived from an engine for a sign of life."""

@@ -9,9 +9,10 @@ import functools
 import sys
 from collections.abc import Callable
 
-from tests.bench import instructions, labs, matrixprofile
+from tests.bench import clusters, instructions, labs, matrixprofile
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
+    "cluster": clusters.main,
     "labs": labs.main,
     **{f"labs.{table}": functools.partial(labs.main, table) for table in labs.TABLES},
     "instructions": instructions.main,
@@ -28,7 +29,7 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
-    for name in names or ["labs", "matrixprofile"]:
+    for name in names or ["labs", "matrixprofile", "cluster"]:
         BENCHMARKS[name]()
 
 

@@ -30,7 +30,7 @@ def test_generate(labkit_, ipython):
     lines = labkit_("profile", "generate", "hosts.yaml").stdout.splitlines()
     folder = ipython / "profile_cluster"
     assert lines[0] == f"{folder / 'ipcluster_config.py'} is written"
-    assert lines[-1] == "Start the cluster by: ipcluster start --profile=cluster"
+    assert lines[-1] == "Start the cluster by: labkit cluster start --profile cluster"
     assert labkit_("profile", "generate", "hosts.yaml").stdout == f"{folder} is up to date\n"
 
 

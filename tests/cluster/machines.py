@@ -51,9 +51,20 @@ class Cluster:
         # without it, each machine has its own ~/.ipython
         self.environment = {"IPYTHONDIR": str(folder / "ipython")} if shared else {}
 
-    def on_ctl(self, *words: str | Path, timeout_s: float = 60) -> str:
+    def on_ctl(self, *words: str | Path, timeout_s: float = 60, exits: int | None = 0) -> str:
         """Execute a command on ctl; return its output."""
-        return self.bed["ctl"].execute(*words, timeout_s=timeout_s, **self.environment)
+        settings = {"timeout_s": timeout_s, "exits": exits}
+        return self.bed["ctl"].execute(*words, **settings, **self.environment)
+
+    def labkit(self, command: str, *words: str, exits: int | None = 0) -> str:
+        """Have labkit do something with it; return what it says."""
+        return self.on_ctl(
+            "labkit", "cluster", command, "--profile", "cluster", *words, exits=exits
+        )
+
+    def told(self, command: str, *words: str, exits: int | None = 0) -> Any:
+        """Have labkit do something with it; return what it says in JSON."""
+        return json.loads(self.labkit(command, *words, "--json", exits=exits))
 
     def generate(self, inventory: str, *options: str) -> None:
         """Write the profile of an inventory."""

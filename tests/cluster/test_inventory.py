@@ -114,7 +114,7 @@ def test_all_mistakes_at_once(mistakes):
         "  far: {ssh: {jump: cl-9}}\n"
     ) == [
         "1:1: unknown key profil; did you mean profile? "
-        "Known: controller, defaults, encryption, hosts, profile, shared_filesystem",
+        "Known: controller, defaults, encryption, hosts, profile, restarts, shared_filesystem",
         "2:37: interface: '10.0.0.300' is no IPv4 address of the controller's machine; "
         "* means all it has",
         "3:21: engines: 0 starts none: leave the host out instead",

@@ -120,7 +120,7 @@ def test_states(found, hosts):
 
 def test_a_changed_profile(found):
     file = found().folder / STARTER
-    file.write_text(file.read_text().replace("8", "4"))
+    file.write_text(f"{file.read_text()}# by hand\n")
     assert found().state() == "changed by hand"
     assert found().complaints() == []
 
@@ -164,7 +164,7 @@ def test_removal_leaves_what_is_not_known(found):
 def test_a_profile_of_a_running_cluster_stays(found):
     (found().folder / "security").mkdir()
     (found().folder / "security" / "cluster-.json").touch()
-    with pytest.raises(ProfileError, match=r"ipcluster stop --profile=cluster"):
+    with pytest.raises(ProfileError, match=r"labkit cluster stop --profile cluster"):
         found().remove()
     assert (found().folder / STARTER).exists()
 

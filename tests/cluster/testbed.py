@@ -199,6 +199,14 @@ class Machine:
                 process.communicate()
         self._started.clear()
 
+    def pull_the_cable(self) -> None:
+        """Cut it off the network."""
+        _run("ip", "-n", self._bed.switch, "link", "set", f"v-{self.name}", "down")
+
+    def plug_in(self) -> None:
+        """Connect it with the network again."""
+        _run("ip", "-n", self._bed.switch, "link", "set", f"v-{self.name}", "up")
+
     def words(self, *command: str | Path) -> list[str]:
         """Return what executes a command on the machine."""
         spaces = ("--net", "--uts", "--mount", "--ipc", "--pid")
@@ -229,8 +237,13 @@ class Machine:
         self._started.append(process)
         return process
 
-    def execute(self, *command: str | Path, timeout_s: float = 60, **more: str) -> str:
-        """Execute a command on the machine; return its output."""
+    def execute(
+        self, *command: str | Path, timeout_s: float = 60, exits: int | None = 0, **more: str
+    ) -> str:
+        """Execute a command on the machine; return its output.
+
+        It has to exit with a status, None for any.
+        """
         with self.start(*command, **more) as process:
             try:
                 out, _ = process.communicate(timeout=timeout_s)
@@ -238,7 +251,8 @@ class Machine:
                 os.killpg(process.pid, signal.SIGKILL)
                 out, _ = process.communicate()
                 raise AssertionError(f"{command} hangs: {out}") from None
-        assert process.returncode == 0, f"{self.name}: {command}: {out}"
+        self._started.remove(process)
+        assert exits in (process.returncode, None), f"{self.name}: {command}: {out}"
         return out
 
     def processes(self, *words: str) -> dict[int, str]:

@@ -1,0 +1,148 @@
+"""Clusters, as text or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from labkit.cli.tables import table
+from labkit.cluster import profiles
+from labkit.cluster.arrival import Arrival
+from labkit.cluster.clusters import Cluster
+from labkit.cluster.standing import EngineStatus
+from labkit.errors import ParameterError
+
+__all__ = ["logs", "restart", "scale", "start", "status", "stop", "wait"]
+
+#: What the launchers tell is in the tables.
+logging.getLogger("ipyparallel").addHandler(logging.NullHandler())
+
+
+def start(name: str, *, as_json: bool) -> tuple[bool, str]:
+    """Start a cluster; return whether all engines have come, and what has."""
+    began = time.monotonic()
+    folder = profiles.find(name).folder
+    cluster = Cluster(profile_dir=str(folder), shutdown_atexit=False)
+    cluster.start_and_connect_sync().close()
+    return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
+
+
+def restart(name: str, *, as_json: bool) -> tuple[bool, str]:
+    """Start a cluster again; return whether all engines have come, and what has."""
+    began = time.monotonic()
+    cluster = Cluster.running(name)
+    cluster.restart_cluster_sync()
+    return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
+
+
+def scale(name: str, counts: Sequence[str], *, as_json: bool) -> tuple[bool, str]:
+    """Have other numbers of engines; return whether all have come, and what has."""
+    wanted = dict(map(_count, counts))
+    began = time.monotonic()
+    cluster = Cluster.running(name)
+    cluster.scale_sync(wanted)
+    return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
+
+
+def _count(text: str) -> tuple[str, int]:
+    host, _, count = text.rpartition("=")
+    if not host or not (count.isascii() and count.isdecimal()):
+        raise ParameterError(f"{text!r}: write a host and a number of engines, as in cl-1=8")
+    return host, int(count)
+
+
+def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool, str]:
+    arrivals = cluster.arrivals
+    is_whole = all(arrival.is_whole for arrival in arrivals)
+    if as_json:
+        told = {"seconds": seconds, "is_whole": is_whole, "hosts": list(map(_facts, arrivals))}
+        return is_whole, _json(told)
+    head = ["host", "engines", "started", "seconds"]
+    rows = [[a.host, a.engines, a.started, _rounded(a.seconds)] for a in arrivals]
+    reasons = [f"{a.host}: {why}" for a in arrivals for why in a.why]
+    there = sum(arrival.engines for arrival in arrivals)
+    whole = sum(arrival.is_whole for arrival in arrivals)
+    summary = f"{there} engines, {whole} of {len(arrivals)} hosts whole, {seconds:.1f} s"
+    return is_whole, "\n".join([table(head, rows), *reasons, summary])
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def _facts(arrival: Arrival) -> dict[str, Any]:
+    return {**dataclasses.asdict(arrival), "is_whole": arrival.is_whole}
+
+
+def stop(name: str) -> tuple[bool, str]:
+    """Stop a cluster; return whether nothing is known to run, and what is."""
+    began = time.monotonic()
+    cluster = Cluster.running(name)
+    cluster.stop_cluster_sync()
+    if not cluster.unstopped:
+        return (
+            True,
+            f"{name} has stopped, and nothing of it runs ({time.monotonic() - began:.1f} s)",
+        )
+    reasons = [f"{host}: {why}" for host, why in cluster.unstopped.items()]
+    return False, "\n".join(
+        [
+            f"{name} has stopped, but on some hosts that is not known:",
+            *reasons,
+            "Engines that run there end by themselves when they miss the controller.",
+        ]
+    )
+
+
+def status(name: str, *, as_json: bool) -> tuple[bool, str]:
+    """Return whether all engines do well, and how each does."""
+    found = Cluster.running(name).status()
+    is_well = bool(found) and all(each.alive and each.registered for each in found)
+    if as_json:
+        return is_well, _json([_status_facts(each) for each in found])
+    head = ["host", "engine", "id", "pid", "alive", "registered", "busy", "done", "restarts"]
+    rows = [_status_row(each) for each in found]
+    reasons = [
+        f"{each.host}{'' if each.number is None else f', engine {each.number}'}: {each.why}"
+        for each in found
+        if each.why
+    ]
+    return is_well, "\n".join([table(head, rows), *reasons])
+
+
+def _status_facts(each: EngineStatus) -> dict[str, Any]:
+    return {**dataclasses.asdict(each), "registered": each.registered}
+
+
+def _status_row(each: EngineStatus) -> list[Any]:
+    flags = (each.alive, each.registered, each.busy)
+    shown = [None if flag is None else "yes" if flag else "no" for flag in flags]
+    return [each.host, each.number, each.id, each.pid, *shown, each.done, each.restarts]
+
+
+def wait(name: str, engines: int | None, *, idle: bool, timeout_s: float | None) -> None:
+    """Wait until engines are there, or have nothing to do."""
+    Cluster.running(name).wait(engines, idle=idle, timeout_s=timeout_s)
+
+
+def logs(name: str, hosts: Sequence[str], lines: int, *, as_json: bool) -> str:
+    """Return the last lines of each log."""
+    found = Cluster.running(name).logs(hosts, lines)
+    return _json(found) if as_json else "\n".join(_log_lines(found)).lstrip("\n")
+
+
+def _log_lines(found: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    return [
+        line
+        for host, logs_ in found.items()
+        for path, tail in logs_.items()
+        for line in ("", f"-- {host}: {path}" if path else f"-- {host}", *tail)
+    ]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)

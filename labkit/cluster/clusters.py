@@ -1,0 +1,442 @@
+"""A cluster on the machines of an inventory, for Python and for the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipyparallel
+from traitlets import Unicode, default
+
+from labkit.cluster import profiles
+from labkit.cluster.arrival import Arrival, wait_for_arrival
+from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, write_private
+from labkit.cluster.inventory import load
+from labkit.cluster.launchers import HostsLauncher
+from labkit.cluster.standing import EngineStatus, Standing, sessions
+from labkit.errors import ClusterError, ProfileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Cluster"]
+
+#: How long a controller may take for the first answer.
+_CONNECT_S = 10.0
+
+
+class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
+    """A controller here, and engines on the machines of a profile.
+
+    In ``with``, it gives a client of the engines that have come, and ends everything
+    afterwards. As with ipyparallel's, whatever is asynchronous has a form that is not, with
+    ``_sync`` behind its name.
+
+    Parameters
+    ----------
+    profile : str
+        The profile's name.
+    **settings
+        What ipyparallel's own takes. ``cluster_id`` is empty by default, so that labs find
+        the cluster by the profile alone.
+    """
+
+    controller_args: Any
+    _context_client: Any
+    machine = Unicode(help="The machine on which the controller was started.").tag(to_dict=True)
+
+    @default("cluster_id")
+    def _default_cluster_id(self) -> str:
+        return ""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        #: What has come of the last start, for each host.
+        self.arrivals: Sequence[Arrival] = ()
+        #: Why something may still run on a host after a stop, by its name.
+        self.unstopped: dict[str, str] = {}
+
+    # ---------- which cluster ----------
+
+    @classmethod
+    def from_inventory(
+        cls, path: str | Path, *, profile: str | None = None, **settings: Any
+    ) -> Cluster:
+        """Return the cluster of an inventory, which does not run yet; write its profile.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``hosts.yaml``, or an inventory of Ansible's in YAML.
+        profile : str, optional
+            The profile's name; by default the inventory's.
+        **settings
+            What the class takes.
+
+        Raises
+        ------
+        InventoryError
+            With every mistake that is in it.
+        ProfileError
+            When the profile is there and was changed by hand.
+        """
+        plan = profiles.plan(load(path), name=profile)
+        if plan.handmade:
+            raise ProfileError(
+                f"{plan.folder} was changed by hand: labkit profile generate {path} --force "
+                "overwrites that, labkit.Cluster(profile=...) uses it as it is"
+            )
+        plan.write()
+        return cls(profile_dir=str(plan.folder), **settings)
+
+    @classmethod
+    def running(cls, profile: str) -> Cluster:
+        """Return the cluster that runs with a profile, or whose controller has died.
+
+        Raises
+        ------
+        ProfileError
+            When there is no such profile.
+        ClusterError
+            When no cluster runs with it, or it was started on another machine.
+        """
+        folder = profiles.find(profile).folder
+        file = folder / "security" / "cluster-.json"
+        try:
+            told = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise ClusterError(
+                f"no cluster runs with the profile {profile}; labkit cluster start "
+                f"--profile {profile} starts one"
+            ) from None
+        except ValueError:
+            raise ClusterError(
+                f"{file} is damaged, and nobody knows what runs: end the engines, and delete it"
+            ) from None
+        where = told["cluster"].get("machine") or socket.gethostname()
+        if where != socket.gethostname():
+            raise ClusterError(
+                f"the cluster of {profile} was started on {where}: look after it there"
+            )
+        told["cluster"]["class"] = f"{cls.__module__}.{cls.__name__}"
+        with _quiet():
+            found: Cluster = cls.from_dict(told, cluster_file=str(file), profile_dir=str(folder))
+        if found.controller is None and not found.engines:
+            raise ClusterError(
+                f"no cluster runs with the profile {profile} any more: it was not stopped, its "
+                f"machine was; labkit cluster start --profile {profile} starts one"
+            )
+        return found
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return Path(self.profile_dir).name.removeprefix("profile_")
+
+    @property
+    def launcher(self) -> HostsLauncher:
+        """What has started the engines.
+
+        Raises
+        ------
+        ClusterError
+            When that was another launcher than labkit's, or there are none.
+        """
+        if self.engine_set is None:
+            raise ClusterError(
+                f"the cluster of {self.name} has no engines; labkit cluster restart "
+                f"--profile {self.name} starts them again"
+            )
+        if not isinstance(self.engine_set, HostsLauncher):
+            raise ClusterError(
+                f"the engines of {self.name} were not started by labkit's launcher: write the "
+                "profile without --stock"
+            )
+        return self.engine_set
+
+    # ---------- start ----------
+
+    async def start_controller(self, **settings: Any) -> None:
+        """Start the controller.
+
+        Raises
+        ------
+        ClusterError
+            When a cluster runs with this profile.
+        """
+        if self.controller is None:
+            self._assert_alone()
+            self.machine = socket.gethostname()
+        await super().start_controller(**settings)
+
+    def _assert_alone(self) -> None:
+        if not Path(self.cluster_file).exists() or self.cluster_id:
+            return
+        try:
+            other = type(self).running(self.name)
+        except ClusterError as e:
+            if "any more" in str(e):
+                return
+            raise
+        state = "runs already" if other.controller else "has lost its controller, not its engines"
+        raise ClusterError(
+            f"a cluster with the profile {self.name} {state}: labkit cluster stop "
+            f"--profile {self.name} ends it, labkit cluster restart --profile {self.name} starts "
+            "it anew"
+        )
+
+    async def start_and_connect(
+        self, n: int | None = None, activate: bool = False
+    ) -> ipyparallel.Client:
+        """Start everything, and return a client when the engines that can come have come.
+
+        Raises
+        ------
+        ClusterStartError
+            When none has; nothing runs then.
+        """
+        try:
+            await self.start_cluster(n=self.n if n is None else n)
+            return await self._connect_engines(activate)
+        except BaseException:
+            await self.stop_cluster()
+            raise
+
+    async def _connect_engines(self, activate: bool = False) -> ipyparallel.Client:
+        client = await self.connect_client(timeout=_CONNECT_S)
+        try:
+            if isinstance(self.engine_set, HostsLauncher):
+                self.arrivals = await wait_for_arrival(self, client)
+            else:
+                await asyncio.to_thread(
+                    client.wait_for_engines, self.engine_set.n, timeout=self.engine_timeout
+                )
+        except BaseException:
+            client.close()
+            raise
+        if activate:
+            view = client[:]
+            view.block = True
+            view.activate()
+        return client
+
+    # ---------- stop, and start again ----------
+
+    async def stop_cluster(self) -> None:
+        """Stop the controller and all engines; return when nothing of them runs.
+
+        ``unstopped`` names the hosts where something may, each with the reason.
+        """
+        launchers, controller = list(self.engines.values()), self.controller
+        if not launchers and controller is None:
+            # the files are another one's
+            return
+        await asyncio.gather(self.stop_engines(), self.stop_controller())
+        # one that has taken another's place leaves them
+        if isinstance(controller, FamilyLauncher):
+            controller.remove_connection_files()
+        self.unstopped = {
+            host: why
+            for launcher in launchers
+            if isinstance(launcher, HostsLauncher)
+            for host, why in launcher.unstopped.items()
+        }
+        self.remove_cluster_file()
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+        self.stop_cluster_sync()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+        await self.stop_cluster()
+
+    def _leave(self) -> None:
+        client: ipyparallel.Client | None = self._context_client
+        if client is not None:
+            client.close()
+        self._context_client = None
+
+    async def restart_cluster(self) -> None:
+        """Stop everything, and start it again with the same ports and keys.
+
+        Clients and labs that are connected go on with the new engines, once these are there.
+
+        Raises
+        ------
+        ClusterError
+            When what clients connect with is not there any more.
+        ClusterStartError
+            When no engine has come; nothing runs then.
+        """
+        kept = self._connections()
+        scaled = getattr(self.engine_set, "scaled", {})
+        await self.stop_cluster()
+        for file, text in kept.items():
+            write_private(file, text)
+        arguments: list[str] = self.controller_args
+        if REUSE not in arguments:
+            self.controller_args = [*arguments, REUSE]
+        try:
+            await self.start_controller()
+            await self.start_engines(self.n, scaled=scaled)
+            (await self._connect_engines()).close()
+        except BaseException:
+            await self.stop_cluster()
+            raise
+
+    def _connections(self) -> dict[Path, str]:
+        """Return what clients and engines connect with, by file."""
+        security = Path(self.profile_dir, "security")
+        names = [f"ipcontroller-{what}.json" for what in ("client", "engine")]
+        try:
+            found = {security / name: (security / name).read_text() for name in names}
+        except FileNotFoundError as e:
+            raise ClusterError(
+                f"{e.filename} is gone, and with it what clients connect with: labkit cluster "
+                f"stop --profile {self.name} and then start, instead of restart"
+            ) from None
+        keys = security / "ipcontroller-keys.json"
+        return {**found, keys: keys.read_text()} if keys.exists() else found
+
+    async def scale(self, counts: Mapping[str, int]) -> None:
+        """Have other numbers of engines on some hosts; return when they have come.
+
+        Parameters
+        ----------
+        counts : mapping of str to int
+            How many on each of these hosts; 0 ends all that are there. What an engine does
+            that has to go is lost, and labs have it done again elsewhere.
+
+        Raises
+        ------
+        ClusterError
+            When the profile has no such host, or the controller has died.
+        """
+        self._assert_controller()
+        launcher = self.launcher
+        connections = await self.controller.get_connection_info()
+        launcher.environment["IPP_CONNECTION_INFO"] = json.dumps(connections["engine"])
+        with self.client() as client:
+            known = sessions(client).values()
+        await launcher.scale(counts, known)
+        self.update_cluster_file()
+        (await self._connect_engines()).close()
+
+    # ---------- while it runs ----------
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[ipyparallel.Client]:
+        """Give a client of this cluster for a while.
+
+        Raises
+        ------
+        ClusterError
+            When the controller has died, or does not answer.
+        """
+        self._assert_controller()
+        file = self.controller.connection_files["client"]
+        try:
+            client = ipyparallel.Client(file, timeout=_CONNECT_S)
+        except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
+            raise ClusterError(
+                f"the controller of {self.name} does not answer ({e}): labkit cluster restart "
+                f"--profile {self.name}"
+            ) from e
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def _assert_controller(self) -> None:
+        if self.controller is None or self.controller.poll() is not None:
+            raise ClusterError(
+                f"the controller of {self.name} has died: labkit cluster restart --profile "
+                f"{self.name} starts it again, for the clients and labs that it had, too"
+            )
+
+    def status(self) -> list[EngineStatus]:
+        """Return how each engine does.
+
+        Raises
+        ------
+        ClusterError
+            When the controller has died, or does not answer.
+        """
+        with self.client() as client:
+            return Standing(self.engine_set, client).engines()
+
+    def wait(
+        self, engines: int | None = None, *, idle: bool = False, timeout_s: float | None = None
+    ) -> None:
+        """Wait until engines are there, or have nothing to do.
+
+        Parameters
+        ----------
+        engines : int, optional
+            How many; by default as many as were started.
+        idle : bool, optional
+            Wait until nothing is waiting or running, instead.
+        timeout_s : float, optional
+            How long, in seconds; by default without end.
+
+        Raises
+        ------
+        ClusterError
+            When it has not come to that in time, or the controller has died.
+        """
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        with self.client() as client:
+            standing = Standing(self.engine_set, client)
+            while left := standing.missing(engines, idle=idle):
+                self._assert_controller()
+                if time.monotonic() > deadline:
+                    raise ClusterError(f"{self.name}, after {timeout_s:g} s: {left}")
+                time.sleep(0.2)
+
+    def logs(self, hosts: Sequence[str] = (), lines: int = 10) -> dict[str, dict[str, list[str]]]:
+        """Return the last lines of each log, by machine and file.
+
+        Parameters
+        ----------
+        hosts : sequence of str, optional
+            Which hosts; by default all, and the controller.
+        lines : int, optional
+            How many lines of each.
+
+        Raises
+        ------
+        ClusterError
+            When the profile has no such host.
+        """
+        found: dict[str, dict[str, list[str]]] = {}
+        if not hosts:
+            logs = sorted(Path(self.profile_dir, "log").glob("ipcontroller*"))
+            found["controller"] = {
+                str(log): log.read_text(errors="replace").splitlines()[-lines:] for log in logs
+            }
+        launcher = self.launcher
+        launcher.assert_known(hosts)
+        for host, answer in launcher.tails(hosts or launcher.hosts, lines).items():
+            found[host] = answer.get("logs") or {"": [answer.get("failed", "no log is there")]}
+        return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Have ipyparallel not tell what is told here in other words."""
+    import logging
+
+    logger = logging.getLogger("ipyparallel.cluster.cluster.")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before

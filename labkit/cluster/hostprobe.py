@@ -1,0 +1,71 @@
+"""What a host is like, for the doctor; its source is sent there as it stands.
+
+It runs under the Python of the host's engines, and imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PACKAGES", "probe"]
+
+#: What engines need beside Python.
+PACKAGES = ("ipyparallel", "numpy", "numba", "labkit")
+
+_CONNECT_S = 3.0
+
+
+def probe(request: dict[str, Any]) -> dict[str, Any]:
+    """Return versions, clock, folders, connections and threads as this host has them."""
+    # engines find packages there, too
+    sys.path[:0] = filter(None, request["environment"].get("PYTHONPATH", "").split(os.pathsep))
+    found = {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "cores": _cores(),
+        "sees_profile": Path(request["profile_dir"], request["mark"]).exists(),
+        "closed": _closed(request["controller"]),
+        "wrong_directory": _wrong_directory(request["directory"]),
+    }
+    # the last of all, so that it is compared at once
+    return {**found, "clock": time.time()}
+
+
+def _versions() -> dict[str, str | None]:
+    return {package: _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _closed(controller: list[tuple[str, int]]) -> list[str]:
+    """Return the places of the controller that cannot be connected with, and why."""
+    found = []
+    for address, port in controller:
+        try:
+            socket.create_connection((address, port), _CONNECT_S).close()
+        except OSError as e:
+            found.append(f"{address}:{port}: {e.strerror or e}")
+    return found
+
+
+def _wrong_directory(directory: str | None) -> str | None:
+    """Return the folder in which engines are to work, if it is not there."""
+    if directory is None or Path(directory).expanduser().is_dir():
+        return None
+    return directory

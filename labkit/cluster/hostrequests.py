@@ -1,0 +1,108 @@
+"""What a host is asked when its agent runs already, or has ended; sent there as it stands.
+
+It imports nothing but the standard library, and what is sent with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from labkit.cluster.hostprocesses import (
+    GRACE_S,
+    STOP_S,
+    descendants,
+    is_agent,
+    marked,
+    send,
+)
+
+__all__ = ["ASK_S", "ask", "desk_folder", "log_name", "logs", "profile_folder", "stop"]
+
+#: How long whoever is connected through the socket may take for a request, or an answer.
+ASK_S = 5.0
+
+
+def profile_folder(request: dict[str, Any]) -> Path:
+    """Return the folder of the launcher's profile, or where there is none in common, an own one."""
+    folder = Path(request["profile_dir"])
+    shared = request["shared"]
+    if shared == "auto":
+        shared = (folder / request["mark"]).exists()
+    return folder if shared else Path.home() / ".ipython" / folder.name
+
+
+def log_name(request: dict[str, Any]) -> str:
+    """Return what the names of a host's logs begin with."""
+    of_cluster = f"-{request['cluster_id']}" if request["cluster_id"] else ""
+    return f"ipengine{of_cluster}-{request['host']}"
+
+
+def desk_folder(token: str) -> Path:
+    """Return the private folder of the socket at which an agent takes requests."""
+    return Path(tempfile.gettempdir(), token)
+
+
+def ask(request: dict[str, Any]) -> dict[str, Any]:
+    """Hand a request over to the agent of a token; return its answer."""
+    desk = desk_folder(request["token"]) / "desk"
+    try:
+        if desk.parent.stat().st_uid != os.getuid():
+            raise PermissionError(f"{desk.parent} is somebody else's")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ASK_S)
+            connection.connect(str(desk))
+            with connection.makefile("rwb") as lines:
+                lines.write(json.dumps(request["what"]).encode() + b"\n")
+                lines.flush()
+                answer: dict[str, Any] = json.loads(lines.readline())
+                return answer
+    except (FileNotFoundError, ConnectionError, ValueError):
+        return {"gone": True}
+
+
+def logs(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the last lines of each log that engines have here, by its path."""
+    folder = profile_folder(request) / "log"
+    found = {}
+    for path in sorted(folder.glob(f"{log_name(request)}-*.out")):
+        # another host's name may begin with this one's
+        rest = path.stem.removeprefix(f"{log_name(request)}-")
+        if rest == "agent" or rest.isdecimal():
+            found[str(path)] = path.read_text(errors="replace").splitlines()[-request["lines"] :]
+    return {"logs": found}
+
+
+def stop(request: dict[str, Any]) -> dict[str, Any]:
+    """End the agent of a token with all that its engines have started."""
+    agent, token = request["pid"], request["token"]
+    if is_agent(agent, token):
+        send(agent, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while is_agent(agent, token):
+        if time.monotonic() > deadline:
+            for pid in (agent, *descendants(agent)):
+                send(pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    return {"ended": True, "left": _end_marked(token)}
+
+
+def _end_marked(token: str) -> list[int]:
+    """Kill what engines of an agent have left; return the processes that do not end."""
+    shutil.rmtree(desk_folder(token), ignore_errors=True)
+    deadline = time.monotonic() + GRACE_S
+    while left := marked(token):
+        if time.monotonic() > deadline:
+            break
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return left

@@ -1,0 +1,303 @@
+"""``labkit.Cluster`` and ``labkit cluster``, on real machines."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from .machines import CONTROLLER, DEFAULTS
+
+TWO = f"{CONTROLLER}defaults: {{{DEFAULTS}, engines: 2}}\nhosts:\n  h[1-2]:\n"
+
+#: Sends tasks to the engines of the profile, and does not wait for them.
+SEND = """
+import ipyparallel, time
+client = ipyparallel.Client(profile="cluster")
+client.load_balanced_view().map_async(time.sleep, [{seconds}] * {count})
+time.sleep(0.5)
+client.close()
+"""
+
+#: An experiment whose lab tells when it has begun, and what has come of it.
+SLOW = """
+import json, os, pathlib, sys, time
+import labkit
+
+class Slow(labkit.Experiment):
+    def do(self, params):
+        time.sleep(0.2)
+        return {"square": params["x"] ** 2}
+
+if __name__ == "__main__":
+    with labkit.ClusterLab(labkit.SQLiteLabNotebook(sys.argv[1]), profile="cluster") as lab:
+        lab["x"] = range(100)
+        lab.runExperiment(Slow())
+        pathlib.Path(sys.argv[1] + ".begun").touch()
+        while True:
+            try:
+                lab.wait()
+                break
+            except labkit.ClusterError:
+                time.sleep(0.5)
+        print(json.dumps(sorted(int(square) for square in lab.dataframe()["square"])))
+"""
+
+
+def hosts_of(status):
+    """Return how many engines do well, by host."""
+    return Counter(each["host"] for each in status if each["alive"] and each["registered"])
+
+
+def wait_for(condition, timeout_s=20):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def send(cluster, seconds, count):
+    cluster.on_ctl(sys.executable, "-c", SEND.format(seconds=seconds, count=count))
+
+
+class Sweep:
+    """A lab that runs on ctl meanwhile."""
+
+    def __init__(self, cluster, name="slow"):
+        script, notebook = cluster.folder / f"{name}.py", cluster.folder / f"{name}.db"
+        script.write_text(SLOW)
+        begin = cluster.bed["ctl"].start
+        self._process = begin(sys.executable, script, str(notebook), **cluster.environment)
+        wait_for(cluster.folder.joinpath(f"{name}.db.begun").exists)
+
+    def assert_whole(self):
+        out, _ = self._process.communicate(timeout=90)
+        assert out.splitlines()[-1] == json.dumps([x * x for x in range(100)]), out
+
+
+@pytest.fixture
+def two(cluster):
+    """Return a cluster of two hosts with two engines each that runs."""
+    running = cluster(TWO)
+    told = running.told("start")
+    assert told["is_whole"]
+    return running
+
+
+def test_start_status_wait_and_stop(two, bed):
+    status = two.told("status")
+    assert hosts_of(status) == {"h1": 2, "h2": 2}
+    assert sorted(each["id"] for each in status) == [0, 1, 2, 3]
+    assert len(bed["h1"].processes("ipyparallel.engine ")) == 2
+    assert "h1         0" in two.labkit("status")
+    two.labkit("wait", "--engines", "4", "--timeout", "1")
+    out = two.labkit("wait", "--engines", "5", "--timeout", "0.5", exits=2)
+    assert "cluster, after 0.5 s: 4 of 5 engines are there" in out
+    send(two, 5, 4)
+    assert "tasks are waiting or running" in two.labkit("wait", "--idle", "--timeout=0", exits=2)
+    assert sum(each["busy"] for each in two.told("status")) == 4
+    two.labkit("wait", "--idle", "--timeout", "20")
+    assert sum(each["done"] for each in two.told("status")) == 4
+    began = time.monotonic()
+    assert "cluster has stopped, and nothing of it runs" in two.labkit("stop")
+    assert time.monotonic() - began < 5
+    assert two.left() == []
+
+
+def test_hosts_that_cannot_are_told_and_the_others_run(cluster, bed):
+    broken = bed.folder / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "ipyparallel.py").write_text("raise ImportError('one must have it')")
+    running = cluster(
+        TWO + "  h9:\n  none: {address: h3, python: /no/python}\n"
+        f"  lame: {{address: h3, env: {{PYTHONPATH: {broken}}}}}\n"
+    )
+    out = running.labkit("start", exits=1)
+    assert "h9: ssh: Could not resolve hostname h9" in out
+    assert "/no/python: No such file or directory" in out
+    assert "lame: engine 0 ended with status 1; it had not registered, and is not started" in out
+    assert "ImportError: one must have it" in out
+    assert "4 engines, 2 of 5 hosts whole" in out
+    status = running.told("status", exits=1)
+    assert hosts_of(status) == {"h1": 2, "h2": 2}
+    assert {each["host"] for each in status if not each["alive"]} == {"h9", "none", "lame"}
+    logs = running.told("logs", "lame", "--lines=1")["lame"].values()
+    assert ["ImportError: one must have it"] in logs
+    assert "no host lamé; did you mean lame?" in running.labkit("logs", "lamé", exits=2)
+    running.labkit("stop")
+    assert running.left() == []
+
+
+def test_errors_say_what_to_do(two, bed):
+    out = two.on_ctl("labkit", "cluster", "start", "--profile", "clutser", exits=2)
+    assert "there is no profile clutser" in out
+    assert "did you mean cluster?" in out
+    out = two.labkit("start", exits=2)
+    assert "a cluster with the profile cluster runs already: labkit cluster stop" in out
+    assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
+    bed["ctl"].end("ipyparallel.controller")
+    for command in ("status", "wait"):
+        assert "has died: labkit cluster restart" in two.labkit(command, exits=2)
+    assert "has lost its controller, not its engines" in two.labkit("start", exits=2)
+    two.labkit("stop")
+    assert two.left() == []
+    for command in ("status", "stop", "restart"):
+        out = two.labkit(command, exits=2)
+        assert "no cluster runs with the profile cluster; labkit cluster start" in out
+
+
+def test_a_cluster_file_that_is_stale_damaged_or_of_another_machine(two, bed):
+    file = two.folder / "ipython" / "profile_cluster" / "security" / "cluster-.json"
+    told = json.loads(file.read_text())
+    # the controller's number belongs to another process now
+    told["controller"]["state"]["pid"] = 1
+    told["engines"]["sets"] = {}
+    kept = file.read_text()
+    file.write_text(json.dumps(told))
+    assert "runs with the profile cluster any more" in two.labkit("status", exits=2)
+    file.write_text("{")
+    assert "is damaged" in two.labkit("status", exits=2)
+    file.write_text(kept)
+    out = bed["h1"].execute(
+        "labkit", "cluster", "status", "--profile=cluster", exits=2, **two.environment
+    )
+    assert "was started on ctl: look after it there" in out
+    two.labkit("stop")
+    assert two.left() == []
+
+
+def test_from_python(cluster):
+    running = cluster(TWO + "  h9:\n")
+    shutil.rmtree(running.folder / "ipython")
+    code = (
+        "import labkit, os\n"
+        f"with labkit.Cluster.from_inventory({str(running.folder / 'hosts.yaml')!r}) as client:\n"
+        "    print(sorted(client[:].apply_sync(lambda: __import__('os').uname().nodename)))\n"
+        "    lab = labkit.ClusterLab(profile='cluster')\n"
+        "    print(lab.numberOfEngines(), [s.busy for s in client.cluster.status()])\n"
+        "    lab.close()\n"
+    )
+    out = running.on_ctl(sys.executable, "-c", code)
+    assert "['h1', 'h1', 'h2', 'h2']\n4 [False, False, False, False, False]" in out
+    assert running.left() == []
+    code = "import labkit\nwith labkit.Cluster(profile='cluster'): raise OSError('mine')"
+    assert "OSError: mine" in running.on_ctl(sys.executable, "-c", code, exits=1)
+    assert running.left() == []
+
+
+def test_the_cluster_is_ipyparallels_too(two):
+    out = two.on_ctl("ipcluster", "list")
+    assert "cluster" in out
+    assert two.stop() < 5
+    two.wait_until_gone()
+    assert "no cluster runs" in two.labkit("status", exits=2)
+
+
+#: A client that stays connected while its cluster is started again.
+STAY = """
+import ipyparallel, json, operator, os, subprocess, time
+client = ipyparallel.Client(profile="cluster")
+view = client.load_balanced_view()
+(message,) = view.apply_async(operator.add, 1, 2).msg_ids
+client.get_result(message).get()
+before = set(client[:].apply_sync(os.getpid))
+{kill}
+subprocess.run(["labkit", "cluster", "restart", "--profile", "cluster"], check=True)
+deadline = time.monotonic() + 20
+while len(client.ids) != 4 and time.monotonic() < deadline:
+    time.sleep(0.1)
+after = client.load_balanced_view().map_sync(operator.neg, range(4))
+client.purge_local_results("all")
+(known,) = client.db_query({{"msg_id": message}}, keys=["msg_id", "completed"])
+print(json.dumps([len(client.ids), after, known["completed"] is not None]))
+"""
+
+
+@pytest.mark.parametrize("encryption", ["no", "yes"])
+def test_restart_keeps_clients_and_the_database(cluster, encryption):
+    running = cluster(f"{TWO}encryption: {encryption}\n")
+    running.labkit("start")
+    out = running.on_ctl(sys.executable, "-c", STAY.format(kill=""))
+    assert json.loads(out.splitlines()[-1]) == [4, [0, -1, -2, -3], True]
+    running.labkit("stop")
+    assert running.left() == []
+    assert not list(running.folder.glob("ipython/profile_cluster/security/ipcontroller-*.json"))
+
+
+def test_restart_brings_back_a_controller_that_was_killed(two):
+    kill = "time.sleep(3); subprocess.run(['pkill', '-9', '-f', '-m ipyparallel.controlle[r]'])"
+    out = two.on_ctl(sys.executable, "-c", STAY.format(kill=kill))
+    assert json.loads(out.splitlines()[-1]) == [4, [0, -1, -2, -3], True]
+
+
+def test_a_lab_goes_on_when_its_cluster_is_started_again(two):
+    sweep = Sweep(two)
+    assert two.told("restart")["is_whole"]
+    sweep.assert_whole()
+
+
+def test_scale(two, bed):
+    told = two.told("scale", "h1=3", "h2=0")
+    assert [(each["host"], each["engines"]) for each in told["hosts"]] == [("h1", 3)]
+    assert hosts_of(two.told("status")) == {"h1": 3}
+    assert not bed["h2"].processes("labkit-", "ipyparallel")
+    assert two.told("restart")["is_whole"]
+    assert hosts_of(two.told("status")) == {"h1": 3}
+    two.labkit("scale", "h1=1", "h2=1")
+    assert hosts_of(two.told("status")) == {"h1": 1, "h2": 1}
+    assert "no host h3" in two.labkit("scale", "h3=1", exits=2)
+    assert "'h1=-1': write a host and a number" in two.labkit("scale", "h1=-1", exits=2)
+    two.labkit("stop")
+    assert two.left() == []
+
+
+def test_engines_that_die_are_started_again_and_not_for_ever(cluster, bed):
+    running = cluster(TWO.replace("h[1-2]", "h1") + "restarts: 1\n")
+    running.labkit("start")
+    first = running.told("status")
+
+    def kill():
+        os.kill(min(bed["h1"].processes("ipyparallel.engine ")), signal.SIGKILL)
+
+    kill()
+    wait_for(lambda: hosts_of(running.told("status", exits=None)) == {"h1": 2})
+    status = running.told("status")
+    assert sorted(each["restarts"] for each in status) == [0, 1]
+    assert {each["pid"] for each in status} != {each["pid"] for each in first}
+    log = "\n".join(line for tail in running.told("logs", "h1")["h1"].values() for line in tail)
+    assert "engine 0 ended with status -9; it is started again in 1 s" in log
+    running.labkit("scale", "h1=1")
+    kill()
+    wait_for(
+        lambda: (
+            "it was started again 1 times, and is not any more" in str(running.told("logs", "h1"))
+        )
+    )
+    assert hosts_of(running.told("status", exits=1)) == {}
+    # whoever asks for it gets it
+    running.labkit("scale", "h1=2")
+    assert hosts_of(running.told("status")) == {"h1": 2}
+
+
+def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed):
+    sweep = Sweep(two)
+    bed["h2"].power_off()
+    sweep.assert_whole()
+    assert hosts_of(two.told("status", exits=1)) == {"h1": 2}
+    bed["h2"].boot()
+    bed["h2"].wait()
+    # the host is back, and gets engines again
+    assert two.told("scale", "h2=2")["is_whole"]
+    assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
+    sweep = Sweep(two, "again")
+    bed["h2"].pull_the_cable()
+    sweep.assert_whole()
+    bed["h2"].plug_in()
+    # its engines live, and would not register again
+    assert two.told("scale", "h2=2")["is_whole"]
+    two.labkit("stop")
+    assert two.left() == []
