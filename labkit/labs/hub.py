@@ -7,10 +7,11 @@ client of ipyparallel waits for an answer for ever. So every question has a limi
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +34,12 @@ _PERIOD_S = 2.0
 
 #: How long a process that was stopped may take to read what has arrived meanwhile.
 _MOMENT_S = 1.0
+
+#: So many messages are asked about at once: SQLite, in which they may be, takes 1,000 at most.
+_TOGETHER = 500
+
+#: What a controller says that keeps no messages.
+_NO_DATABASE = "NoData"
 
 
 class Hub:
@@ -80,14 +87,21 @@ class Hub:
 
     def completed(self, messages: list[str]) -> dict[str, bool]:
         """Return which of these messages it knows, and whether their answers are there."""
+        known: dict[str, bool] = {}
+        for some in _batches(messages):
+            known.update(self._completed_of(some))
+        return known
+
+    def _completed_of(self, messages: list[str]) -> dict[str, bool]:
         import ipyparallel
 
         query, keys = {"msg_id": {"$in": messages}}, ["msg_id", "completed"]
         try:
             found = self._ask(lambda: self._client.db_query(query, keys=keys))
-        except ipyparallel.error.RemoteError:
-            # it has no database
-            self._is_forgetful = True
+        except ipyparallel.error.RemoteError as e:
+            self._is_forgetful = e.ename == _NO_DATABASE
+            if not self._is_forgetful:
+                raise
             return {}
         return {entry["msg_id"]: entry["completed"] is not None for entry in found}
 
@@ -103,7 +117,7 @@ class Hub:
         """
         if not messages:
             return set()
-        done = self.completed(messages)
+        done = self._known_by_now(messages)
         queues = self._ask(lambda: self._client.queue_status(verbose=True))
         underway = set(queues.pop("unassigned"))
         for queue in queues.values():
@@ -113,6 +127,14 @@ class Hub:
         done.update(self.completed(rest) if rest else {})
         return {m for m, is_done in done.items() if is_done or m in underway}
 
+    def _known_by_now(self, messages: list[str]) -> dict[str, bool]:
+        """Ask until nothing more becomes known: it may still have to read what has arrived."""
+        before, known = None, self.completed(messages)
+        while len(known) < len(messages) and known.keys() != before:
+            time.sleep(_MOMENT_S)
+            before, known = known.keys(), self.completed(messages)
+        return known
+
     def result(self, message: str) -> bytes:
         """Return the answer to a message, which is there; or raise what the engine has raised."""
         client = self._client
@@ -121,13 +143,14 @@ class Hub:
         )
         return answer
 
-    def purge(self, messages: Any) -> None:
+    def purge(self, messages: list[str]) -> None:
         """Have it forget messages and their answers."""
         import ipyparallel
 
-        # it never learns that a task was aborted, and will not forget it
-        with contextlib.suppress(ipyparallel.error.RemoteError):
-            self._ask(lambda: self._client.purge_hub_results(messages))
+        for some in _batches(messages):
+            # it never learns that a task was aborted, and will not forget it
+            with contextlib.suppress(ipyparallel.error.RemoteError):
+                self._ask(functools.partial(self._client.purge_hub_results, some))
 
     def _ask(self, question: Callable[[], T]) -> T:
         answer = _begin(question)
@@ -178,6 +201,11 @@ class Hub:
     def note_arrival(self) -> None:
         """Take what has arrived from an engine for a sign of life."""
         self._asked_at = time.monotonic()
+
+
+def _batches(messages: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(messages), _TOGETHER):
+        yield messages[start : start + _TOGETHER]
 
 
 def _is_there(answer: Future[Any], timeout_s: float) -> bool:

@@ -141,7 +141,7 @@ class Leftovers:
         found = self._record(answer.records or self._spooled(chunk))
         if answer.stop is not None:
             self._drop(chunk.jobs(), f"was stopped: {answer.stop.how}")
-        hub.purge(chunk.message)
+        hub.purge([chunk.message])
         return found
 
     def _spooled(self, chunk: SentChunk) -> list[bytes]:

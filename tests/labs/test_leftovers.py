@@ -32,8 +32,8 @@ class Hub:
             raise self.answers[message]
         return self.answers[message]
 
-    def purge(self, message):
-        self.purged.append(message)
+    def purge(self, messages):
+        self.purged += messages
 
 
 @pytest.fixture(params=[labkit.LabNotebook, labkit.SQLiteLabNotebook, labkit.JSONLabNotebook])

@@ -14,9 +14,9 @@ from .test_stopping import cluster_in
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """The connection file of a cluster with a database."""
+    """The connection file of a cluster with a database on disk."""
     profile = tmp_path_factory.mktemp("shared") / "profile"
-    with cluster_in(profile):
+    with cluster_in(profile, "--IPController.db_class=sqlitedb"):
         yield profile / "security" / "ipcontroller-client.json"
 
 
@@ -61,3 +61,16 @@ def test_an_answer_that_was_an_error_is_one(shared, notebook):
         fetch([failed, unknown], lab._connection.hub)
     assert "ValueError" in str(failed.exception())
     assert unknown.cancelled()
+
+
+def test_a_hub_is_asked_about_any_number(shared, notebook):
+    with labkit.ClusterLab(notebook, url_file=shared) as lab:
+        hub = lab._connection.hub
+        known = lab.engines().apply_async(int).msg_ids
+        assert set(hub.completed([*map(str, range(2000)), *known])) == set(known)
+        assert hub.keeps([*map(str, range(2000)), *known]) == set(known)
+
+
+def test_a_hub_without_a_database_lacks_nothing_that_it_could_tell(cluster, notebook):
+    with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
+        assert not lab._connection.hub.lacks(["unknown"])

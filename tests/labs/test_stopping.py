@@ -258,8 +258,8 @@ class TestControllerDies:
 
 
 @contextmanager
-def cluster_in(profile):
-    """A controller and two engines that are nobody's own."""
+def cluster_in(profile, *options):
+    """A controller, with options, and two engines that are nobody's own."""
     import ipyparallel
 
     def start(part, *arguments):
@@ -270,7 +270,7 @@ def cluster_in(profile):
     (profile / "security").mkdir(exist_ok=True)
     for file in (profile / "security").iterdir():
         file.unlink()
-    processes = [start("controller", "--ip=127.0.0.1", "--HeartMonitor.period=200")]
+    processes = [start("controller", "--ip=127.0.0.1", "--HeartMonitor.period=200", *options)]
     until((profile / "security" / "ipcontroller-engine.json").exists)
     processes += [start("engine"), start("engine")]
     file = profile / "security" / "ipcontroller-client.json"
