@@ -187,14 +187,14 @@ def test_in_the_labs_own_store_nothing_travels(lab, cluster, sent, monkeypatch):
 
 
 def test_a_host_that_comes_later_gets_it(lab, host, sent):
-    lab["x"] = range(60)
+    lab["x"] = range(100)
     e = Mean(numbers(), seconds=0.2)
     lab.runExperiment(e)
     sent.clear()
     host.start_engine()
     assert lab.wait(timeout=60)
     frame = lab.dataframe().set_index("x")
-    assert sorted(frame.index) == list(range(60))
+    assert sorted(frame.index) == list(range(100))
     assert set(frame["mean"]) == {e.series.array.mean()}
     assert str(host.store.folder / e.series.filename) in set(frame["file"])
     assert set(frame["labkit.attempt"]) == {1}, "that is no retry"
