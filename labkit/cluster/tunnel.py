@@ -48,7 +48,6 @@ wait $ssh
 kill -9 0
 """
 
-
 #: The pipes of this process's tunnels. A forked child lets go of them, or ssh would outlive it.
 _PIPES: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
 
