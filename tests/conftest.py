@@ -26,12 +26,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 #: Tests that start clusters wait most of the time, and would lose their time to others of their
 #: kind. So ``make test`` runs all of them in one process, and what only computes in another.
-CLUSTERS = ("labs", "cluster", "engine", "contract", "cli", "profiles", "test_examples.py")
+CLUSTERS = ("labs", "engine", "contract", "cli", "test_examples.py", "test_tiled.py")
+
+#: The machines of the testbed have a network of their own, and are shared by those who need them.
+MACHINES = ("cluster", "profiles", "test_laptop.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests together that start clusters."""
+    """Keep the tests together that start clusters, and those that start machines."""
     for item in items:
         place = item.path.relative_to(Path(__file__).parent)
-        if place.parts[0] in CLUSTERS or place.name == "test_tiled.py":
-            item.add_marker(pytest.mark.xdist_group("clusters"))
+        for group, places in (("machines", MACHINES), ("clusters", CLUSTERS)):
+            if place.parts[0] in places or place.name in places:
+                item.add_marker(pytest.mark.xdist_group(group))
+                break
