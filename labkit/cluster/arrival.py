@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrival", "wait_for_arrival"]
 
-_LOOK_S = 0.05
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.cluster.launchers import HostsLauncher
 from labkit.errors import ClusterError
@@ -15,15 +16,47 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineStatus", "Standing", "sessions"]
 
+_T = TypeVar("_T")
+
 #: How long the controller may take to answer.
 _ANSWER_S = 7.0
 
 
 def sessions(client: ipyparallel.Client) -> dict[int, str]:
-    """Return the session of each engine that is registered, by its id."""
-    # takes in what has come meanwhile
-    ids = client.ids
-    return {number: session for number, session in client._engines.items() if number in ids}
+    """Return the session of each engine that is registered, by its id.
+
+    Raises
+    ------
+    ClusterError
+        When the controller does not answer.
+    """
+    known = dict(client._engines)
+    ids = [number for number in _queue_status(client) if isinstance(number, int)]
+    if all(number in known for number in ids):
+        return {number: known[number] for number in ids}
+    # the client hears of changes, but not of those in the moment in which it connects
+    told = _within(lambda: client._send_recv(client._query_stream, "connection_request"))
+    return {int(number): session for number, session in told["content"]["engines"].items()}
+
+
+def _queue_status(client: ipyparallel.Client) -> dict[Any, Any]:
+    return _within(client.queue_status)
+
+
+def _within(question: Callable[[], _T]) -> _T:
+    """Ask in a thread of its own, which waits for ever if no answer comes."""
+    answer: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as e:
+            answer.set_exception(e)
+
+    threading.Thread(target=run, daemon=True).start()
+    if answer not in wait([answer], _ANSWER_S).done:
+        raise ClusterError(f"the controller has not answered for {_ANSWER_S:.0f} s")
+    return answer.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +159,7 @@ class Standing:
 
     def _queues(self) -> dict[int, dict[str, int]]:
         """Return for each engine how much waits there and was done, by its id."""
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(self._client.queue_status)
-            try:
-                answer = asked.result(_ANSWER_S)
-            except TimeoutError:
-                # ends the question, too
-                self._client.close()
-                raise ClusterError(
-                    f"the controller has not answered for {_ANSWER_S:.0f} s"
-                ) from None
+        answer = _queue_status(self._client)
         self._unassigned = int(answer.get("unassigned", 0))
         return {number: has for number, has in answer.items() if isinstance(number, int)}
 

@@ -143,7 +143,12 @@ def test_errors_say_what_to_do(two, bed):
     out = two.labkit("start", exits=2)
     assert "a cluster with the profile cluster runs already: labkit cluster stop" in out
     assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
-    bed["ctl"].end("ipyparallel.controller")
+    controllers = bed["ctl"].processes("ipyparallel.controller")
+    for pid in controllers:
+        os.kill(pid, signal.SIGSTOP)
+    assert "does not answer" in two.labkit("status", exits=2)
+    for pid in controllers:
+        os.kill(pid, signal.SIGKILL)
     for command in ("status", "wait"):
         assert "has died: labkit cluster restart" in two.labkit(command, exits=2)
     assert "has lost its controller, not its engines" in two.labkit("start", exits=2)
@@ -210,7 +215,7 @@ def test_the_cluster_is_ipyparallels_too(two):
 
 def test_a_profile_of_ipyparallels_launcher(cluster):
     running = cluster(TWO.replace("h[1-2]", "h1"), "--stock")
-    assert running.told("start")["is_whole"]
+    assert "2 engines, 1 of 1 hosts whole" in running.labkit("start")
     status = running.told("status", exits=None)
     assert [(each["host"], each["registered"]) for each in status] == [(None, True)] * 2
     assert "write the profile without --stock" in running.labkit("scale", "h1=1", exits=2)
