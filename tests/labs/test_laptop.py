@@ -219,7 +219,7 @@ except labkit.errors.LabkitError as e:
 
 def refused(there):
     """Open a lab that cannot be opened; return the error. It takes 10 s at most."""
-    message, seconds = json.loads(there.execute(REFUSED))
+    message, seconds = json.loads(there.execute(REFUSED).splitlines()[-1])
     assert seconds < 10
     there.wait_until_no_ssh()
     return message
