@@ -25,13 +25,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 #: Tests that start clusters wait most of the time, and would lose their time to others of their
-#: kind. So ``make test`` runs all of them in one process, and what only computes in another.
+#: kind. So ``make test`` runs all of them in one process, and what computes in others.
 CLUSTERS = ("labs", "engine", "contract", "cli", "test_examples.py", "test_tiled.py")
 
 #: The machines of the testbed have a network of their own, and are shared by those who need them.
 MACHINES = ("cluster", "profiles", "test_laptop.py")
 
 
+# before xdist looks for groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests together that start clusters, and those that start machines."""
     for item in items:

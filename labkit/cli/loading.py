@@ -15,7 +15,7 @@ import epyc
 
 from labkit.errors import ExperimentError, suggestion
 
-__all__ = ["load", "travel_by_value"]
+__all__ = ["load"]
 
 
 def load(target: str) -> epyc.Experiment:
@@ -50,18 +50,6 @@ def load(target: str) -> epyc.Experiment:
         other = suggestion(name, known) or "; it defines no experiment"
         raise ExperimentError(f"there is no {name} in {place}{other}") from None
     return _experiment(place, name, found)
-
-
-def travel_by_value(target: str) -> None:
-    """Let the code of a script travel with the experiment that was loaded from it.
-
-    Engines elsewhere can import what is installed there, but not a file of this folder.
-    """
-    import cloudpickle
-
-    place = target.rpartition(":")[0]
-    if place.endswith(".py"):
-        cloudpickle.register_pickle_by_value(sys.modules[Path(place).stem])
 
 
 def _module(place: str) -> ModuleType:

@@ -130,8 +130,6 @@ def run(  # noqa: PLR0913, the options of the command
     if dry_run:
         _print(summary.forecast(running.forecast(request, place)))
         return
-    if profile is not None:
-        loading.travel_by_value(target)
     report = running.run(request, place, click.echo)
     _print(summary.report(report))
     ctx.exit(report.exit_status)
