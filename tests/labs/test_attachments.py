@@ -225,7 +225,7 @@ def test_a_host_that_can_keep_nothing_is_said(lab, host, monkeypatch):
 def test_an_engine_that_ends_while_it_receives_holds_up_nobody(lab, host, sent, monkeypatch):
     monkeypatch.setattr(attachment, "PART_BYTES", MB)
     host.start_engine()
-    until(lambda: lab.numberOfEngines() == 3)
+    until(lambda: len(lab._connection.hub.idle()) == lab.numberOfEngines() == 3)
 
     def send(self, function, arguments):
         if function is receive and self.engine == newest:
