@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from labkit.cluster.asking import begin
 from labkit.cluster.launchers import HostsLauncher
 from labkit.errors import ClusterError
 
@@ -44,16 +44,8 @@ def _queue_status(client: ipyparallel.Client) -> dict[Any, Any]:
 
 
 def _within(question: Callable[[], _T]) -> _T:
-    """Ask in a thread of its own, which waits for ever if no answer comes."""
-    answer: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(question())
-        except BaseException as e:
-            answer.set_exception(e)
-
-    threading.Thread(target=run, daemon=True).start()
+    """Return the answer to a question, or raise ClusterError when none comes in time."""
+    answer = begin(question)
     if answer not in wait([answer], _ANSWER_S).done:
         raise ClusterError(f"the controller has not answered for {_ANSWER_S:.0f} s")
     return answer.result()

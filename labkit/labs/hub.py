@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from labkit.cluster.asking import begin
 from labkit.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Hub:
         #: Which controller it is: one in its place has another session, and other engines.
         self._identity: str | None = None
         self._asked_at = time.monotonic()
-        self._sign: Future[str] | None = _begin(self._session)
+        self._sign: Future[str] | None = begin(self._session)
         self.is_lost = False
         self._is_forgetful = False
 
@@ -153,7 +153,7 @@ class Hub:
                 self._ask(functools.partial(self._client.purge_hub_results, some))
 
     def _ask(self, question: Callable[[], T]) -> T:
-        answer = _begin(question)
+        answer = begin(question)
         if not _is_there(answer, SILENCE_S):
             raise self._lost(SILENCE_S)
         return answer.result()
@@ -183,7 +183,7 @@ class Hub:
                 raise self._lost(now - self._asked_at)
         elif now - self._asked_at > _PERIOD_S:
             self._asked_at = now
-            self._sign = _begin(self._session)
+            self._sign = begin(self._session)
 
     def _session(self) -> str:
         """Return the session of the controller; ipyparallel's client tells it nobody."""
@@ -212,17 +212,3 @@ def _is_there(answer: Future[Any], timeout_s: float) -> bool:
     """Wait for an answer; a process that has slept gets a moment to read what has come."""
     wait([answer], timeout_s)
     return answer in wait([answer], _MOMENT_S).done
-
-
-def _begin(question: Callable[[], T]) -> Future[T]:
-    """Ask in a thread of its own, which waits for ever if no answer comes."""
-    answer: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(question())
-        except BaseException as e:
-            answer.set_exception(e)
-
-    threading.Thread(target=run, daemon=True).start()
-    return answer
