@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from labkit.errors import ExperimentError
-from labkit.point import job_name
+from labkit.point import job_name, job_names
 
 if TYPE_CHECKING:
     from labkit.batch import Batch
@@ -86,7 +86,7 @@ class Chunk:
 
     def jobs(self) -> list[str]:
         """Return the jobs of all points."""
-        return [self.job(i) for i in range(len(self.points))]
+        return job_names(self.sweep, self.first, self.stop)
 
     def part(self, start: int, stop: int, attempt: int = 1) -> Chunk:
         """Return some of the points as a chunk of their own, to be sent again."""

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.batch import Batch
 from labkit.engine import spool
 from labkit.engine.hand import INLINE_BYTES
 from labkit.engine.messages import Answer, Chunk
-from labkit.engine.runner import Run
+from labkit.engine.runner import Run, batch_of
 from labkit.errors import UnstorableValueError
 from labkit.experiment import Experiment
 from labkit.outcome import METADATA, PARAMETERS, PARTS, failure, is_plain
@@ -112,9 +111,7 @@ class Outbox:
             return self._dump([(number, _picklable(run)) for number, run in runs])
 
     def _dump(self, runs: Sequence[tuple[int, Run]]) -> bytes:
-        outcomes = [(number, run.outcomes) for number, run in runs]
-        batch = Batch.of(self._chunk.sweep, outcomes, self._facts)
-        batch.logs = {number: run.log for number, run in runs if run.log}
+        batch = batch_of(self._chunk.sweep, runs, self._facts)
         exceptions = batch.columns.get((METADATA, Experiment.EXCEPTION), [])
         exceptions[:] = map(_as_it_arrives, exceptions)
         return pickle.dumps(batch, protocol=5)

@@ -7,15 +7,17 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import epyc
 
+from labkit.batch import Batch
 from labkit.engine.capture import Capture
 from labkit.experiment import Experiment
 from labkit.outcome import KEY, METADATA, Outcome, failure, flatten
 
-__all__ = ["Run", "Runner"]
+__all__ = ["Run", "Runner", "batch_of"]
 
 #: getrusage counts kilobytes, but bytes on macOS.
 _RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -33,6 +35,13 @@ class Run(NamedTuple):
     def has_failed(self) -> bool:
         """Whether an outcome failed."""
         return not all(single[METADATA].get(Experiment.STATUS) for single in self.outcomes)
+
+
+def batch_of(sweep: str, runs: Sequence[tuple[int, Run]], facts: Mapping[str, Any]) -> Batch:
+    """Return runs of a sweep as a batch: the number of each point, and its run."""
+    batch = Batch.of(sweep, [(number, run.outcomes) for number, run in runs], facts)
+    batch.logs = {number: run.log for number, run in runs if run.log}
+    return batch
 
 
 class Runner:

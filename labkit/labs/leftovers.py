@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from labkit.engine import spool
 from labkit.engine.messages import Answer, batches_in
-from labkit.labs.recording import record
+from labkit.labs.recording import count, record
 from labkit.notebook import LabNotebook
 from labkit.notebook.labnotebook import SentChunk
 
@@ -100,7 +100,7 @@ class Leftovers:
     def _record(self, records: Iterable[bytes]) -> int:
         batches = list(batches_in(records))
         record(self._notebook, batches)
-        return sum(map(len, batches))
+        return count(batches)
 
     def _drop(self, jobs: list[str], why: str) -> None:
         lost = self._notebook.stillPending(jobs)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from labkit.batch import Batch, joined
-from labkit.engine.runner import Run
+from labkit.engine.runner import Run, batch_of
 from labkit.errors import UnstorableValueError
 from labkit.notebook import LabNotebook
 from labkit.outcome import METADATA, PARAMETERS, failure, is_plain
@@ -68,9 +68,7 @@ class Recorder:
     def flush(self) -> None:
         """Write what was taken."""
         if self._runs:
-            outcomes = [(number, run.outcomes) for number, run in self._runs]
-            batch = Batch.of(self._sweep, outcomes, self._facts)
-            batch.logs = {number: run.log for number, run in self._runs if run.log}
+            batch = batch_of(self._sweep, self._runs, self._facts)
             record(self._notebook, [batch], self._tag)
         self._runs = []
         self._written = time.monotonic()
