@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,16 +87,22 @@ class Host:
             engine.wait()
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """Two engines on the one host."""
+@contextmanager
+def two_engines(folder):
+    """Two engines on the one host, whose store is in a folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LABKIT_CACHE", str(tmp_path_factory.mktemp("one")))
+        patch.setenv("LABKIT_CACHE", str(folder))
         started = LocalCluster(2)
-        started.one = Host(started, Path(os.environ["LABKIT_CACHE"]))
+        started.one = Host(started, folder)
         started.connect().close()
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with two_engines(tmp_path_factory.mktemp("one")) as started:
+        yield started
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 import labkit
-from labkit.cluster.local import LocalCluster
 
-from .test_attachments import ROOT, Host, until
+from .test_attachments import ROOT, Host, two_engines, until
 
 PACKAGE = {
     "walks/__init__.py": "",
@@ -77,14 +76,8 @@ def walk():
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Two engines on the one host."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LABKIT_CACHE", str(tmp_path_factory.mktemp("one")))
-        started = LocalCluster(2)
-        started.one = Host(started, Path(os.environ["LABKIT_CACHE"]))
-        started.connect().close()
-    yield started
-    started.stop()
+    with two_engines(tmp_path_factory.mktemp("one")) as started:
+        yield started
 
 
 @pytest.fixture
