@@ -30,6 +30,9 @@ __all__ = ["main"]
 #: How often children are looked after, in seconds.
 _LOOK_S = 0.2
 
+#: How often the controller's own processes are looked after: finding them reads all of ``/proc``.
+_FAMILY_LOOK_S = 2.0
+
 #: From the polite signal to the other one.
 _GRACE_S = 2.0
 
@@ -51,6 +54,36 @@ _CONNECTIONS = ("client", "engine")
 _ENGINE = ("ipyparallel.engine", "--IPEngine.log_to_file=True")
 
 
+class Controller:
+    """A controller with its schedulers, each a process of its own.
+
+    Parameters
+    ----------
+    process : subprocess.Popen
+        The one that starts the others.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._family: set[psutil.Process] = set()
+        self._next_look = 0.0
+
+    def is_whole(self) -> bool:
+        """Test whether it runs, and all that it has started.
+
+        A controller does not notice when a scheduler dies, as one does that finds its port
+        taken: engines register, and tasks wait for ever.
+        """
+        if self._process.poll() is not None:
+            return False
+        if time.monotonic() < self._next_look:
+            return True
+        self._next_look = time.monotonic() + _FAMILY_LOOK_S
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._family.update(psutil.Process(self._process.pid).children())
+        return all(_is_running(process) for process in self._family)
+
+
 class Supervisor:
     """Starts a controller and engines in one profile directory, and stops them.
 
@@ -65,7 +98,7 @@ class Supervisor:
     def __init__(self, folder: Path, engines: int) -> None:
         self._folder = folder
         self._wanted = engines
-        self._controller: subprocess.Popen[bytes] | None = None
+        self._controller: Controller | None = None
         self._engines: list[subprocess.Popen[bytes]] = []
         self._restarts = 0
         self._lab = os.getppid()
@@ -76,10 +109,10 @@ class Supervisor:
             signal.signal(name, _leave)
         _adopt_orphans()
         try:
-            self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
+            self._controller = self._start_controller()
             while not self._is_asked_to_stop():
                 self._look_after()
-                if self._controller.poll() is not None and not self._begin_again():
+                if not self._controller.is_whole() and not self._begin_again():
                     # the logs stay, for the lab to tell why
                     return 1
         finally:
@@ -108,8 +141,11 @@ class Supervisor:
             file.unlink()
         self._stop()
         self._engines.clear()
-        self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
+        self._controller = self._start_controller()
         return True
+
+    def _start_controller(self) -> Controller:
+        return Controller(self._start(*_CONTROLLER, polite=signal.SIGTERM))
 
     def _look_after(self) -> None:
         # engines need the file in which the controller tells its ports and key
@@ -149,6 +185,12 @@ class Supervisor:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(everybody)
+
+
+def _is_running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _leave(number: int, frame: object) -> None:
