@@ -172,7 +172,7 @@ def start(folder: Path) -> Iterator[Callable[..., Started]]:
 
 
 def until(condition: Callable[[], object], run: Started | None = None) -> None:
-    """Wait for a condition, for longer than a cluster may take to start; and no longer than a run."""
+    """Wait for a condition: longer than a cluster may take to start, and while the run goes on."""
     deadline = time.monotonic() + 90
     while not condition():
         told = "" if run is None else run.told()
