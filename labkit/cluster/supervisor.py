@@ -27,11 +27,14 @@ from labkit.engine.threads import limited
 
 __all__ = ["main"]
 
-#: How often children are looked after, in seconds.
-_LOOK_S = 0.2
+#: How often children are looked after, in seconds: while they come up, and later.
+_FIRST_LOOK_S, _LOOK_S = 0.05, 0.5
 
-#: How often the controller's own processes are looked after: finding them reads all of ``/proc``.
+#: How often the controller's own processes are looked after.
 _FAMILY_LOOK_S = 2.0
+
+#: They are all there after so many looks; to find them reads all of ``/proc``.
+_FAMILY_LOOKS = 10
 
 #: From the polite signal to the other one.
 _GRACE_S = 2.0
@@ -52,8 +55,8 @@ _CONTROLLER = (
     "--ip=127.0.0.1",
     "--IPController.db_class=NoDB",
     # engines register on a heartbeat
-    "--HeartMonitor.period=200",
-    "--HeartMonitor.max_heartmonitor_misses=50",
+    "--HeartMonitor.period=500",
+    "--HeartMonitor.max_heartmonitor_misses=20",
     # one chunk waits at the engine while another runs
     "--TaskScheduler.hwm=2",
 )
@@ -74,6 +77,7 @@ class Controller:
         self._process = process
         self._family: set[psutil.Process] = set()
         self._next_look = 0.0
+        self._looks = 0
 
     def is_whole(self) -> bool:
         """Test whether it runs, and all that it has started.
@@ -86,8 +90,10 @@ class Controller:
         if time.monotonic() < self._next_look:
             return True
         self._next_look = time.monotonic() + _FAMILY_LOOK_S
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._family.update(psutil.Process(self._process.pid).children())
+        if self._looks < _FAMILY_LOOKS:
+            self._looks += 1
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._family.update(psutil.Process(self._process.pid).children())
         return all(_is_running(process) for process in self._family)
 
 
@@ -128,7 +134,8 @@ class Supervisor:
         return 0
 
     def _is_asked_to_stop(self) -> bool:
-        readable, _, _ = select.select([sys.stdin], [], [], _LOOK_S)
+        look_s = _LOOK_S if self._engines else _FIRST_LOOK_S
+        readable, _, _ = select.select([sys.stdin], [], [], look_s)
         if os.getppid() != self._lab:
             # it has died, and a child of it holds the pipe open
             return True

@@ -143,7 +143,8 @@ timeout, cluster_id
         if self._connection.is_open:
             return
         self._connection.open()
-        self._salvage.finds_spools |= self._connection.own is not None
+        if self._connection.own is not None:
+            self._share_files()
         self.activate()
         try:
             self._go_on_after_reconnection()

@@ -30,7 +30,7 @@ from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable
 STATUS = labkit.Experiment.STATUS
 
 
-def until(condition, timeout_s=90.0):
+def until(condition, timeout_s=60.0):
     """Wait for a condition."""
     deadline = time.monotonic() + timeout_s
     while not condition():
