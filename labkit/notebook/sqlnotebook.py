@@ -278,7 +278,8 @@ class DatabaseLabNotebook(LabNotebook):
             raise LabNotebookLockedException(self.name() or "")
 
     def _numbered(self, number: int) -> SQLResultSet:
-        return self._numbers.get(number) or SQLResultSet(self._database, number)
+        known = self._numbers.get(number)
+        return SQLResultSet(self._database, number) if known is None else known
 
     def _takers(
         self,
