@@ -76,7 +76,8 @@ class Salvage:
         runs = list(batches_in(spool.read(path))) if path else []
         finished, points = count(runs), len(chunk.points)
         to_go = points - finished
-        logger.warning("an engine ended with %d of %d points to go: %s", to_go, points, e)
+        logger.warning("an engine was lost with %d of %d points to go", to_go, points)
+        logger.debug("the error was: %s", e)
         return self._after_death(chunk, self._culprit(chunk, path, finished), runs, "died", retries)
 
     def _culprit(self, chunk: Chunk, path: Path | None, finished: int) -> int | None:
