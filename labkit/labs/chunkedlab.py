@@ -28,7 +28,7 @@ from labkit.labs.chunking import SEEN_TARGET_S
 from labkit.labs.cutter import Cutter
 from labkit.labs.early import Early, Portion
 from labkit.labs.lab import Lab, checked_chunk
-from labkit.labs.progress import Progress
+from labkit.labs.progress import Progress, Tally
 from labkit.labs.recording import Runs, count, record
 from labkit.labs.salvage import Salvage, Sequel, given_up
 from labkit.labs.sweep import Group, Sweep
@@ -63,6 +63,8 @@ class ChunkedLab(Lab):
         self._probe: Path | None = None
         # whoever takes what has arrived, until it is recorded
         self._taking = threading.RLock()
+        # what was recorded while nobody waited for it
+        self._ingested = Tally()
         self._has_withdrawn = False
         self._looked_around_at = 0.0
         # chunks of which other messages carry a part now
@@ -210,7 +212,8 @@ class ChunkedLab(Lab):
         if not has_some or not self._taking.acquire(blocking=False):
             return
         try:
-            self._record(self._traffic.outcomes(), self._portions())
+            runs = self._record(self._traffic.outcomes(), self._portions())
+            self._ingested.add(count(runs), _failures(runs))
         finally:
             self._taking.release()
 
@@ -391,13 +394,19 @@ class ChunkedLab(Lab):
                 if left <= 0:
                     return False
                 self._advance(min(left, self._LOOK_S), bar)
+            self._show_ingested(bar)
         return True
+
+    def _show_ingested(self, bar: Progress) -> None:
+        with self._taking:
+            bar.add(*self._ingested.take())
 
     def _advance(self, timeout_s: float, bar: Progress) -> None:
         """Do what there is to do, waiting so long for something to arrive."""
         self._withdraw_waiting()
         runs = self._take(timeout_s)
-        bar.add(count(runs), sum(batch.failures() for batch in runs))
+        bar.add(count(runs), _failures(runs))
+        self._show_ingested(bar)
         self._withdraw(self._cutter.misfits(self._traffic, self._width))
         if not runs and time.monotonic() - self._looked_around_at >= self._LOOK_S:
             self._looked_around_at = time.monotonic()
@@ -412,6 +421,10 @@ class ChunkedLab(Lab):
             When nothing can arrive any more.
         """
         return 0
+
+
+def _failures(runs: Runs) -> int:
+    return sum(batch.failures() for batch in runs)
 
 
 def _missing(e: BaseException) -> MissingAttachmentError | None:

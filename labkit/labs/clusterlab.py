@@ -519,9 +519,11 @@ timeout, cluster_id
             When the lab's own cluster has ended. What is pending stays so.
         """
         notebook = self.notebook()
-        total = notebook.numberOfAllPendingResults()
-        if total:
-            self.updateResults()
+        self.updateResults()
+        # the bar has what is recorded from here on
+        with self._taking:
+            total = notebook.numberOfAllPendingResults()
+            self._ingested.take()
         try:
             self._work_off(self._is_all_here, total, timeout)
         finally:

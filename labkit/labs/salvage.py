@@ -75,7 +75,8 @@ class Salvage:
         path, runs = sent.spool(), sent.spooled_runs()
         finished, points = sent.recorded + count(runs), len(sent.chunk.points)
         to_go = points - finished
-        logger.warning("an engine ended with %d of %d points to go: %s", to_go, points, e)
+        logger.warning("an engine was lost with %d of %d points to go", to_go, points)
+        logger.debug("the error was: %s", e)
         culprit = self._culprit(sent.chunk, path, finished)
         return self._after_death(sent, culprit, runs, "died", retries)
 
