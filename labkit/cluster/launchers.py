@@ -335,11 +335,11 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
                 if agent is None:
                     self._equip(host)
                     agent, report = self._called(host, mark)
+            if agent is None:
+                raise ClusterError("its environment was made, and is not there any more")
         except ClusterError as e:
             self._note_failure(host, e)
             return 0
-        if agent is None:
-            raise AssertionError("an environment that was made has its interpreter")
         self._running[host] = agent
         return int(report["can"])
 
