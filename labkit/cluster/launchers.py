@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from ipyparallel.apps.baseapp import BaseParallelApplication
 from ipyparallel.cluster.launcher import BaseLauncher, NotRunning, SSHEngineSetLauncher
-from traitlets import Bool, Dict, Enum, Float, Integer, Union
+from traitlets import Bool, Dict, Enum, Float, Integer, List, Unicode, Union
 
 from labkit.cluster.channels import Channel
 from labkit.cluster.configs import ENGINE
+from labkit.cluster.deliveries import Delivery, Supplier
 from labkit.cluster.hostranges import expand
 from labkit.cluster.links import Links, new_token
 from labkit.engine.threads import THREADS, limited
@@ -50,7 +51,8 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     ``engines`` says which hosts, by name or pattern, and how many engines each; or a dict:
     ``n`` (a number, ``"cores"`` or ``"cores-1"``), ``ssh_args``, ``address``, ``local``,
-    ``python``, ``directory``, ``threads`` and ``environment``.
+    ``python``, ``directory``, ``threads`` and ``environment``. Where ``python`` is
+    ``"bundle"``, the engines run in a virtual environment that the host gets first.
     """
 
     shared_filesystem = Union(
@@ -64,6 +66,12 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
         config=True
     )
+    packages = List(
+        Unicode(), help="What the environments of hosts have beside labkit, where it makes them."
+    ).tag(config=True)
+    delivery_timeout = Float(
+        600.0, help="How long a host may take until it has its environment, in seconds."
+    ).tag(config=True)
     agents = Dict(help="The agents of the hosts on which engines run.").tag(to_dict=True)
     scaled = Dict(help="How many engines, where that was changed.").tag(to_dict=True)
     failures = Dict(help="Why there are no engines on a host, by its name.").tag(to_dict=True)
@@ -76,6 +84,8 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         self.lost: dict[str, list[str]] = {}
         #: Why something may still run on a host after a stop, by its name.
         self.unstopped: dict[str, str] = {}
+        #: What was sent to hosts at the last start, by name.
+        self.deliveries: dict[str, Delivery] = {}
 
     # ---------- what ipyparallel asks for ----------
 
@@ -118,7 +128,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         self.loop  # noqa: B018
         hosts = self.wanted
         self._began = time.monotonic()
-        self.failures = {}
+        self.failures, self.deliveries = {}, {}
         with self._mark() as mark:
             if self._is_unlimited(n):
                 await self._everywhere(functools.partial(self._launch, mark=mark), hosts)
@@ -238,6 +248,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         controller : sequence of (str, int)
             The addresses and ports of the controller that it is to connect with.
         """
+        self._supplier  # noqa: B018
         with self._mark() as mark:
             work = functools.partial(self._probe, mark=mark, controller=controller)
             return self._links.at_once(work, self._hosts)
@@ -259,6 +270,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         self.scaled = {**self.scaled, **counts}
         self.failures = {h: why for h, why in self.failures.items() if h not in counts}
         self.lost = {h: told for h, told in self.lost.items() if h not in counts}
+        self.deliveries = {}
         with self._mark() as mark:
             scale = {host: {"scale": count, "known": list(known)} for host, count in counts.items()}
             await self._everywhere(lambda host: self._rescale(host, scale[host], mark), counts)
@@ -298,8 +310,14 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     def _links(self) -> Links:
         return Links(self._hosts, self.ssh_args, str(self.remote_python))
 
+    @functools.cached_property
+    def _supplier(self) -> Supplier:
+        return Supplier(self._links, self.packages, self.delivery_timeout)
+
     async def _everywhere(self, work: Callable[[str], _R], hosts: Iterable[str]) -> dict[str, _R]:
         """Do the same for all hosts at once."""
+        # one for all threads
+        self._supplier  # noqa: B018
         return await asyncio.to_thread(self._links.at_once, work, hosts)
 
     # ---------- one host ----------
@@ -311,18 +329,41 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def _begin(self, host: str, mark: str) -> int:
         """Start the agent of a host; return how many engines it can have."""
-        token = new_token()
-        with self._links.gate(host):
-            channel = self._links.connect(host, token, self.start_timeout / 3)
-            try:
-                channel.request(do="start", **self._request(host, mark))
-                report = channel.receive(time.monotonic() + self.start_timeout)
-            except ClusterError as e:
-                self._note_failure(host, e)
-                channel.close()
-                return 0
-        self._running[host] = _Running(report["pid"], token, 0, channel)
+        try:
+            with self._links.gate(host):
+                agent, report = self._called(host, mark)
+                if agent is None:
+                    self._equip(host)
+                    agent, report = self._called(host, mark)
+            if agent is None:
+                raise ClusterError("its environment was made, and is not there any more")
+        except ClusterError as e:
+            self._note_failure(host, e)
+            return 0
+        self._running[host] = agent
         return int(report["can"])
+
+    def _called(self, host: str, mark: str) -> tuple[_Running | None, dict[str, Any]]:
+        """Return the agent of a host, and its first report; None when it lacks the environment."""
+        request, token = self._request(host, mark), new_token()
+        channel = self._links.connect(host, token, self.start_timeout / 3, _name(request["venv"]))
+        try:
+            channel.request(do="start", **request)
+            report = channel.receive(time.monotonic() + self.start_timeout)
+        except ClusterError:
+            channel.close()
+            raise
+        if "is_missing" in report:
+            channel.close()
+            return None, report
+        return _Running(report["pid"], token, 0, channel), report
+
+    def _equip(self, host: str) -> None:
+        """Have a host get its environment."""
+        self.log.info("%s: has no environment for these packages yet; it gets one", host)
+        made = self._supplier.deliver(host, self._hosts[host].get("environment", {}))
+        self.deliveries[host] = made
+        self.log.info("%s: %d wheels were sent, %.1f s", host, made.wheels, made.seconds)
 
     def _note_failure(self, host: str, e: ClusterError) -> None:
         self.failures[host] = str(e).removeprefix(f"{host}: ")
@@ -340,6 +381,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             "ipengine_config": settings.read_text() if settings.exists() else None,
             "arguments": list(self.engine_args),
             "restarts": self.restarts,
+            "venv": self._supplier.wanted() if self._links.is_equipped(host) else None,
             **self._place(host, mark),
         }
 
@@ -446,12 +488,19 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         return self._links.ask(host, new_token(), do="logs", lines=lines, **place)
 
     def _probe(self, host: str, mark: str, controller: Sequence[tuple[str, int]]) -> dict[str, Any]:
-        told = {**self._request(host, mark), "do": "probe", "controller": list(controller)}
+        try:
+            told = {**self._request(host, mark), "do": "probe", "controller": list(controller)}
+        except ClusterError as e:
+            return {"failed": str(e), "check": "environment"}
         began = time.monotonic()
         found = self._links.ask(host, new_token(), self.start_timeout, **told)
         # the clocks are compared where the answer has just come
         told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
         return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}
+
+
+def _name(venv: Mapping[str, Any] | None) -> str | None:
+    return None if venv is None else str(venv["name"])
 
 
 def _survivors(left: list[int]) -> str:
