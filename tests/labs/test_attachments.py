@@ -28,16 +28,17 @@ MB = 2**20
 
 
 class Mean(labkit.Experiment):
-    """Looks at its attachment, and says where it lies."""
+    """Looks at its attachment, and says where it lies; it may have to wait for a file first."""
 
     x = labkit.Parameter(range(6))
 
-    def __init__(self, array, seconds=0.0):
+    def __init__(self, array, gate=None):
         super().__init__()
-        self.series, self.seconds = Attachment(array), seconds
+        self.series, self.gate = Attachment(array), gate
 
     def do(self, params):
-        time.sleep(self.seconds)
+        while self.gate is not None and not self.gate.exists():
+            time.sleep(0.02)
         array = self.series.array
         return {"mean": array.mean(), "file": str(getattr(array.base, "filename", ""))}
 
@@ -193,12 +194,14 @@ def test_in_the_labs_own_store_nothing_travels(lab, cluster, sent, monkeypatch):
     assert lab.notebook().numberOfResults() == 6
 
 
-def test_a_host_that_comes_later_gets_it(lab, host, sent):
+def test_a_host_that_comes_later_gets_it(lab, host, sent, tmp_path):
     lab["x"] = range(100)
-    e = Mean(numbers(), seconds=0.2)
-    lab.runExperiment(e)
+    e = Mean(numbers(), gate=tmp_path / "go")
+    lab.runExperiment(e, chunk=5)
     sent.clear()
     host.start_engine()
+    until(lambda: lab.numberOfEngines() == 3)
+    e.gate.touch()
     assert lab.wait(timeout=60)
     frame = lab.dataframe().set_index("x")
     assert sorted(frame.index) == list(range(100))

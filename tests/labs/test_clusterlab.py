@@ -159,8 +159,8 @@ def test_outcomes_that_a_disk_loses_are_made_again_so_many_times(lab, monkeypatc
             os.truncate(path, path.stat().st_size - 1)
         return real(sent, answer)
 
-    real = Sent._spooled
-    monkeypatch.setattr(Sent, "_spooled", spooled)
+    real = Sent.runs_of
+    monkeypatch.setattr(Sent, "runs_of", spooled)
     lab.runExperiment(Arrays())
     assert lab.wait(timeout=30)
     (found,) = lab.notebook().dataframe(only_successful=False).to_dict("records")
