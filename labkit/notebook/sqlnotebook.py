@@ -453,14 +453,15 @@ def _by_sweep(batches: Iterable[Batch]) -> dict[str, list[Batch]]:
     return found
 
 
-def _divided(batches: Iterable[Batch], takers: dict[int, int]) -> Iterator[tuple[int, Batch]]:
+def _divided(batches: Sequence[Batch], takers: dict[int, int]) -> Iterator[tuple[int, Batch]]:
     """Yield what each result set takes of batches; of a run that is there twice, the first."""
+    are_apart = sum(map(len, batches)) == len({n for batch in batches for n in batch.numbers})
     for batch in batches:
-        holders = [takers.get(number) for number in batch.numbers]
-        for taker in sorted({holder for holder in holders if holder is not None}):
+        holders = [*map(takers.get, batch.numbers)]
+        for taker in {holder for holder in holders if holder is not None}:
             yield taker, batch.only([i for i, holder in enumerate(holders) if holder == taker])
-        for number in batch.numbers:
-            takers.pop(number, None)
+        if not are_apart:
+            takers = {n: takers[n] for n in takers.keys() - batch.numbers}
 
 
 def _single(
