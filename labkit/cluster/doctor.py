@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cluster import profiles
+from labkit.cluster.clusterfiles import controller_settings
 from labkit.cluster.clusters import Cluster
-from labkit.cluster.configs import CONTROLLER
 from labkit.cluster.hostprobe import PACKAGES
 from labkit.cluster.launchers import HostsLauncher
 from labkit.errors import ProfileError
@@ -100,12 +100,9 @@ def _listen(
     folder: Path, listening: contextlib.ExitStack
 ) -> tuple[list[Finding], list[tuple[str, int]]]:
     """Open the ports that engines need; return what has come of it, and one that is open."""
-    from traitlets.config.loader import PyFileConfigLoader
-
     if (folder / "security" / "cluster-.json").exists():
         return _of_running(folder)
-    loader: Any = PyFileConfigLoader(CONTROLLER, path=str(folder))
-    told = loader.load_config().get("IPController", {})
+    told = controller_settings(folder)
     address = "" if told.get("ip") == "*" else told.get("ip", "127.0.0.1")
     findings, open_ = [], []
     for port in told.get("engine_ports", [0]):

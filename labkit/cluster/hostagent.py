@@ -38,6 +38,7 @@ from labkit.cluster.hostrequests import (
     ASK_S,
     ask,
     desk_folder,
+    leave_word,
     log_name,
     logs,
     profile_folder,
@@ -51,8 +52,9 @@ _LOOK_S = 0.1
 #: Before the first, the second, ... time that an engine is started again; the last one holds on.
 _BACK_OFF_S = (1, 2, 4, 8, 16, 32, 60)
 
-#: What an engine writes when the controller has taken it.
+#: What an engine writes when the controller has taken it, and when it has missed that for long.
 _REGISTERED = b"Completed registration with id"
+_FORSAKEN = b"Maximum number of heartbeats misses reached"
 
 
 def main(request: dict[str, Any]) -> None:
@@ -105,6 +107,10 @@ class _Engine:
         self.session = ""
         #: Where in its log this life begins.
         self.begins = 0
+        #: Whether the controller has taken it in one of its lives.
+        self.was_registered = False
+        #: Whether it has died for good, and not for want of a controller.
+        self.is_given_up = False
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -114,6 +120,7 @@ class _Engine:
             "restarts": self.restarts,
             "status": self.status,
             "session": self.session,
+            "given_up": self.is_given_up,
         }
 
 
@@ -152,7 +159,14 @@ class _Agent:
         if not self._is_asked_to_stop:
             self._let_nannies_end()
         left = self._end()
-        self._tell(ended=True, left=left)
+        is_final = self._is_asked_to_stop or self._is_given_up()
+        if is_final and not self._is_asked_to_stop:
+            leave_word(self._request["token"])
+        self._tell(ended=True, left=left, is_final=is_final)
+
+    def _is_given_up(self) -> bool:
+        """Test whether nobody should start its engines again without being asked to."""
+        return all(engine.is_given_up for engine in self._engines.values())
 
     def _let_nannies_end(self) -> None:
         """Wait for those that tell the controller which engines have gone."""
@@ -208,7 +222,16 @@ class _Agent:
             # one that was given up is wanted again
             if self._engines[number].pid is None:
                 self._engines[number].restarts = 0
+                self._engines[number].is_given_up = False
                 self._start(self._engines[number])
+
+    def _replace(self, sessions: list[str]) -> None:
+        """Start engines anew that the controller has lost: that is no death of their own."""
+        for engine in self._engines.values():
+            if engine.pid is not None and engine.session in sessions:
+                self._record(f"engine {engine.number} is lost to the controller, and started anew")
+                self._kill(engine)
+                self._try_to_start(engine)
 
     def _kill(self, engine: _Engine) -> None:
         if engine.pid is not None:
@@ -295,8 +318,12 @@ class _Agent:
             connection.settimeout(ASK_S)
             with connection.makefile("rwb") as lines:
                 self._obey(json.loads(lines.readline()))
-                engines = [engine.facts() for engine in self._engines.values()]
+                engines = [self._facts(engine) for engine in self._engines.values()]
                 lines.write(json.dumps({"engines": engines}).encode() + b"\n")
+
+    def _facts(self, engine: _Engine) -> dict[str, Any]:
+        is_registered = engine.pid is not None and _REGISTERED in self._said(engine)
+        return {**engine.facts(), "registered": is_registered}
 
     def _obey(self, request: dict[str, Any]) -> None:
         if "stop" in request:
@@ -309,6 +336,8 @@ class _Agent:
             self._record(f"{request['scale']} engines are wanted, of {len(self._engines)}")
             self._drop_forgotten(request["known"])
             self._scale(request["scale"])
+        elif "replace" in request:
+            self._replace(request["replace"])
 
     def _hang_up(self) -> None:
         """Let go of a connection of which the other end has gone."""
@@ -325,10 +354,9 @@ class _Agent:
                 self._note_end(by_process[pid], status)
         for engine in self._engines.values():
             if engine.due is not None and time.monotonic() >= engine.due:
-                self._start_again(engine)
+                self._try_to_start(engine)
 
-    def _start_again(self, engine: _Engine) -> None:
-        engine.restarts += 1
+    def _try_to_start(self, engine: _Engine) -> None:
         try:
             self._start(engine)
         except OSError as e:
@@ -339,14 +367,7 @@ class _Agent:
     def _note_end(self, engine: _Engine, status: int) -> None:
         engine.pid, engine.status = None, status
         said = self._said(engine)
-        again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
-        if _REGISTERED not in said:
-            next_ = "it had not registered, and is not started again"
-        elif engine.restarts >= self._request["restarts"]:
-            next_ = f"it was started again {engine.restarts} times, and is not any more"
-        else:
-            engine.due = time.monotonic() + again_s
-            next_ = f"it is started again in {again_s} s"
+        next_ = self._decide(engine, said)
         lines = said.decode(errors="replace").splitlines()[-5:]
         log_file = str(self._log(engine.number))
         self._record(f"engine {engine.number} ended with status {status}; {next_}")
@@ -358,6 +379,22 @@ class _Agent:
             next=next_,
             is_lost=engine.due is None,
         )
+
+    def _decide(self, engine: _Engine, said: bytes) -> str:
+        """Decide whether an engine that has ended is to be started again; tell what comes next."""
+        again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
+        if _REGISTERED not in said:
+            # one that had before has lost the controller, and may find it again later
+            engine.is_given_up = not engine.was_registered
+            return "it had not registered, and is not started again"
+        engine.was_registered = True
+        if _FORSAKEN not in said:
+            if engine.restarts >= self._request["restarts"]:
+                engine.is_given_up = True
+                return f"it was started again {engine.restarts} times, and is not any more"
+            engine.restarts += 1
+        engine.due = time.monotonic() + again_s
+        return f"it is started again in {again_s} s"
 
     def _record(self, what: str) -> None:
         """Write down what has happened, for whoever asks later."""

@@ -9,20 +9,20 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ipyparallel.apps.baseapp import BaseParallelApplication
-from ipyparallel.cluster.launcher import BaseLauncher, NotRunning, SSHEngineSetLauncher
-from traitlets import Bool, Dict, Enum, Float, Integer, Union
+from ipyparallel.cluster.launcher import BaseLauncher, NotRunning
+from traitlets import Bool, Enum, Float, Integer, Union
 
-from labkit.cluster.channels import Channel
 from labkit.cluster.configs import ENGINE
-from labkit.cluster.hostranges import expand
-from labkit.cluster.links import Links, new_token
+from labkit.cluster.crews import Crew
+from labkit.cluster.links import new_token
+from labkit.cluster.roster import Agent
+from labkit.cluster.watcherprocess import WatcherProcess
 from labkit.engine.threads import THREADS, limited
-from labkit.errors import ClusterError, ClusterStartError, suggestion
+from labkit.errors import ClusterError, ClusterStartError
 
 __all__ = ["HostsLauncher"]
 
@@ -32,17 +32,7 @@ _R = TypeVar("_R")
 _AGENT_S = 3.0
 
 
-@dataclass(slots=True)
-class _Running:
-    """An agent, and the connection with it, if this process has one."""
-
-    pid: int
-    token: str
-    engines: int
-    channel: Channel | None = field(default=None, repr=False)
-
-
-class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
+class HostsLauncher(Crew):
     """Starts all hosts at once, and does without those that cannot be reached.
 
     On each host one agent starts the engines, and ends them: there is one connection a host,
@@ -64,18 +54,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
         config=True
     )
-    agents = Dict(help="The agents of the hosts on which engines run.").tag(to_dict=True)
-    scaled = Dict(help="How many engines, where that was changed.").tag(to_dict=True)
-    failures = Dict(help="Why there are no engines on a host, by its name.").tag(to_dict=True)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._running: dict[str, _Running] = {}
-        self._began = time.monotonic()
-        #: What was told of engines that have died for good, by host.
-        self.lost: dict[str, list[str]] = {}
-        #: Why something may still run on a host after a stop, by its name.
-        self.unstopped: dict[str, str] = {}
+    watched = Bool(
+        True, help="Whether hosts that were lost, or did not come, get engines when they are back."
+    ).tag(config=True)
 
     # ---------- what ipyparallel asks for ----------
 
@@ -84,10 +65,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         return ["engines on hosts"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what another process needs to stop the engines."""
-        self.agents = {
-            host: [agent.pid, agent.token, agent.engines] for host, agent in self._running.items()
-        }
+        """Return what another process needs to know; the agents are in the roster."""
         found: dict[str, Any] = BaseLauncher.to_dict(self)
         return found
 
@@ -100,10 +78,10 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         NotRunning
             When it has no engines.
         """
-        if not d.get("agents"):
-            raise NotRunning("No engines left")
         launcher: HostsLauncher = BaseLauncher.from_dict.__func__(cls, d, **kwargs)
-        launcher._running = {host: _Running(*agent) for host, agent in launcher.agents.items()}
+        launcher.update()
+        if not launcher._running:
+            raise NotRunning("No engines left")
         return launcher
 
     async def start(self, n: int) -> list[str]:
@@ -119,23 +97,25 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         hosts = self.wanted
         self._began = time.monotonic()
         self.failures = {}
-        with self._mark() as mark:
+        with self.roster.held(), self._mark() as mark:
             if self._is_unlimited(n):
                 await self._everywhere(functools.partial(self._launch, mark=mark), hosts)
             else:
                 begun = await self._everywhere(functools.partial(self._begin, mark=mark), hosts)
-                able = {host: can for host, can in begun.items() if can}
-                allowed = self._allowed(able, n)
-                await self._everywhere(lambda host: self._engage(host, allowed[host]), allowed)
-        self.n = sum(agent.engines for agent in self._running.values())
-        # in the order of the inventory
-        self.failures = {host: self.failures[host] for host in hosts if host in self.failures}
+                allowed = self._allowed(begun, n)
+                able = [host for host, can in begun.items() if can]
+                await self._everywhere(lambda host: self._engage(host, allowed[host]), able)
+                self.scaled = {**self.scaled, **allowed}
+            # in the order of the inventory
+            self.failures = {host: self.failures[host] for host in hosts if host in self.failures}
+            self.note()
         for host, why in self.failures.items():
             self.log.warning("no engines on %s: %s", host, why)
         self.log.info("%d engines on %d of %d hosts", self.n, len(self._running), len(hosts))
         self.notify_start(sorted(self._running))
         if not self._running:
             self._give_up()
+        self._see_to_watcher()
         return sorted(self._running)
 
     @contextlib.contextmanager
@@ -158,12 +138,15 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """End all engines on all hosts, and return when they have ended."""
+        self._watcher.end()
+        self.update()
         await self._everywhere(self._end, self._running)
         for host, why in self.unstopped.items():
             self.log.warning(
                 "%s: what runs there ends when it misses the controller: %s", host, why
             )
         self._running.clear()
+        self.roster.remove()
         self.notify_stop({"exit_code": 0, "identifier": self.identifier})
 
     def signal(self, sig: int) -> None:
@@ -194,26 +177,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     # ---------- what labkit asks for beyond that ----------
 
-    @property
-    def wanted(self) -> list[str]:
-        """Those that are to have engines."""
-        return [host for host in self._hosts if self.scaled.get(host) != 0]
-
-    def seconds(self) -> float:
-        """Return how long ago engines were asked for the last time."""
-        return time.monotonic() - self._began
-
-    def host_of(self, session: str) -> str | None:
-        """Return the host of an engine, by its session, if it is one of these."""
-        owners = (h for h, agent in self._running.items() if session.startswith(agent.token))
-        return next(owners, None)
-
-    def started(self) -> dict[str, int]:
-        """Return how many engines were started on each host that has some."""
-        return {host: agent.engines for host, agent in self._running.items()}
-
     def report(self) -> dict[str, dict[str, Any]]:
         """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
+        self.update()
         return self._links.at_once(self._tell, self._running)
 
     def tails(self, hosts: Iterable[str], lines: int) -> dict[str, dict[str, Any]]:
@@ -256,36 +222,84 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         self._assert_known(counts)
         self._began = time.monotonic()
         self.loop  # noqa: B018
-        self.scaled = {**self.scaled, **counts}
-        self.failures = {h: why for h, why in self.failures.items() if h not in counts}
         self.lost = {h: told for h, told in self.lost.items() if h not in counts}
-        with self._mark() as mark:
+        with self.roster.held(), self._mark() as mark:
+            self.update()
+            self.scaled = {**self.scaled, **counts}
+            self.failures = {h: why for h, why in self.failures.items() if h not in counts}
             scale = {host: {"scale": count, "known": list(known)} for host, count in counts.items()}
             await self._everywhere(lambda host: self._rescale(host, scale[host], mark), counts)
-        self.n = sum(agent.engines for agent in self._running.values())
+            self.note()
+        self._see_to_watcher()
+
+    # ---------- what the watcher asks for ----------
+
+    def reach(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return what each host tells of its agent: ``gone``, if it has none, or ``failed``."""
+
+        def ask(host: str) -> dict[str, Any]:
+            token = self.token_of(host) or new_token()
+            return self._links.ask(host, token, do="ask", what={})
+
+        return self._links.at_once(ask, hosts)
+
+    def replace(self, host: str, sessions: Iterable[str]) -> None:
+        """Have a host start some engines anew, by their sessions."""
+        self._tell(host, replace=list(sessions))
+
+    def bring_back(self, tokens: Mapping[str, str | None]) -> list[str]:
+        """Start hosts on which nothing runs, unless somebody has started them meanwhile.
+
+        Parameters
+        ----------
+        tokens : mapping of str to str or None
+            The hosts, each with the token of its agent that has gone.
+
+        Returns
+        -------
+        list of str
+            Those for which that was tried; ``failures`` says where it was in vain.
+        """
+        with self.roster.held(), self._mark() as mark:
+            self.update()
+            hosts = [h for h in self.wanted if h in tokens and self.token_of(h) == tokens[h]]
+            self._links.at_once(self._end, [host for host in hosts if host in self._running])
+            self.failures = {h: why for h, why in self.failures.items() if h not in hosts}
+            # if this process is killed now, a stop finds what it has begun
+            self._running |= {host: Agent(0, new_token(), 0) for host in hosts}
+            self.note()
+            self._links.at_once(functools.partial(self._launch, mark=mark), hosts)
+            self.note()
+        return hosts
+
+    @functools.cached_property
+    def _watcher(self) -> WatcherProcess:
+        return WatcherProcess(self.profile_dir, self._name)
+
+    def _see_to_watcher(self) -> None:
+        """Start the watcher, if it is wanted and there is none."""
+        if not self.watched:
+            return
+        controller = getattr(getattr(self.parent, "controller", None), "pid", None)
+        names = [*self.trait_names(config=True), "profile_dir", "cluster_id", "engine_set_id"]
+        self._watcher.start(
+            launcher={name: getattr(self, name) for name in names},
+            controller=controller,
+            connection_file=self.connection_files["client"],
+        )
 
     # ---------- which hosts, and how many engines ----------
 
-    @functools.cached_property
-    def _hosts(self) -> dict[str, Mapping[str, Any]]:
-        """Each host by its name, with what is told of it."""
-        return {
-            host: told if isinstance(told, Mapping) else {"n": told}
-            for pattern, told in self.engines.items()
-            for host in expand(pattern)
-        }
+    def _allowed(self, begun: Mapping[str, int], n: int) -> dict[str, int]:
+        """Return how many engines each host may start, the first hosts first.
 
-    def _assert_known(self, hosts: Iterable[str]) -> None:
-        for host in hosts:
-            if host not in self._hosts:
-                raise ClusterError(f"the profile has no host {host}{suggestion(host, self._hosts)}")
-
-    def _allowed(self, able: Mapping[str, int], n: int) -> dict[str, int]:
-        """Return how many engines each host may start, the first hosts first."""
+        What is left then, those may start that have not come, when they do.
+        """
         left = n
         allowed = {}
-        for host, can in able.items():
-            allowed[host] = min(can, left)
+        for host, can in sorted(begun.items(), key=lambda item: item[1] == 0):
+            wanted = can or self._hosts[host].get("n", 1)
+            allowed[host] = min(wanted, left) if isinstance(wanted, int) else left
             left -= allowed[host]
         return allowed
 
@@ -293,10 +307,6 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         # what ipyparallel asks for when nobody has said how many
         asked = getattr(self.parent, "n", None)
         return asked is None and n == os.cpu_count()
-
-    @functools.cached_property
-    def _links(self) -> Links:
-        return Links(self._hosts, self.ssh_args, str(self.remote_python))
 
     async def _everywhere(self, work: Callable[[str], _R], hosts: Iterable[str]) -> dict[str, _R]:
         """Do the same for all hosts at once."""
@@ -311,7 +321,8 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def _begin(self, host: str, mark: str) -> int:
         """Start the agent of a host; return how many engines it can have."""
-        token = new_token()
+        noted = self._running.pop(host, None)
+        token = noted.token if noted is not None else new_token()
         with self._links.gate(host):
             channel = self._links.connect(host, token, self.start_timeout / 3)
             try:
@@ -321,7 +332,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
                 self._note_failure(host, e)
                 channel.close()
                 return 0
-        self._running[host] = _Running(report["pid"], token, 0, channel)
+        self._running[host] = Agent(report["pid"], token, 0, channel)
         return int(report["can"])
 
     def _note_failure(self, host: str, e: ClusterError) -> None:
@@ -365,23 +376,27 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         except ClusterError as e:
             self._note_failure(host, e)
         if agent.engines:
-            agent.channel.listen(functools.partial(self._hear, host))
+            agent.channel.listen(functools.partial(self._hear, host, agent.token))
         else:
             self._end(host)
             self._running.pop(host, None)
 
-    def _hear(self, host: str, report: dict[str, Any] | None) -> None:
+    def _hear(self, host: str, token: str, report: dict[str, Any] | None) -> None:
         """Take a report; this is another thread than ipyparallel's."""
+        is_current = self.token_of(host) == token
         if report is None:
-            if host in self._running:
+            if is_current:
                 self.log.warning("%s: the connection has ended; its engines may go on", host)
         elif "engine" in report:
             self._note_death(host, report)
         elif "ended" in report:
             if report["left"]:
                 self.unstopped[host] = _survivors(report["left"])
+            if not is_current or not report["is_final"]:
+                # others may have taken its place, or the watcher will start it again
+                return
             self._running.pop(host, None)
-            if not self._running:
+            if not self._running and self.state == "running":
                 stop_data = {"exit_code": None, "identifier": self.identifier}
                 # nobody may be there any more to take note
                 with contextlib.suppress(RuntimeError):

@@ -152,6 +152,8 @@ def test_errors_say_what_to_do(two, bed):
     for command in ("status", "wait"):
         assert "has died: labkit cluster restart" in two.labkit(command, exits=2)
     assert "has lost its controller, not its engines" in two.labkit("start", exits=2)
+    # the watcher ends with the controller
+    wait_for(lambda: not bed["ctl"].processes("labkit.cluster"))
     two.labkit("stop")
     assert two.left() == []
     for command in ("status", "stop", "restart"):
@@ -303,27 +305,60 @@ def test_engines_that_die_are_started_again_and_not_for_ever(cluster, bed):
             "it was started again 1 times, and is not any more" in str(running.told("logs", "h1"))
         )
     )
+    # nor by the watcher
+    wait_for(lambda: "h1: its engines have died for good" in str(running.told("logs")))
     assert hosts_of(running.told("status", exits=1)) == {}
     # whoever asks for it gets it
     running.labkit("scale", "h1=2")
     assert hosts_of(running.told("status")) == {"h1": 2}
 
 
+def engines_on(cluster, host):
+    """Return how many engines of a host the controller knows."""
+    status = cluster.told("status", exits=None)
+    return sum(each["registered"] for each in status if each["host"] == host)
+
+
 def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed):
     sweep = Sweep(two)
     bed["h2"].power_off()
-    sweep.assert_whole()
-    assert hosts_of(two.told("status", exits=1)) == {"h1": 2}
+    wait_for(lambda: engines_on(two, "h2") == 0, 40)
     bed["h2"].boot()
-    bed["h2"].wait()
-    # the host is back, and gets engines again
-    assert two.told("scale", "h2=2")["is_whole"]
-    assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
-    sweep = Sweep(two, "again")
+    # nobody asks for it
+    wait_for(lambda: engines_on(two, "h2") == 2, 40)
     bed["h2"].pull_the_cable()
-    sweep.assert_whole()
+    wait_for(lambda: engines_on(two, "h2") == 0, 40)
     bed["h2"].plug_in()
     # its engines live, and would not register again
-    assert two.told("scale", "h2=2")["is_whole"]
+    wait_for(lambda: engines_on(two, "h2") == 2, 40)
+    sweep.assert_whole()
+    (log,) = two.told("logs", "--lines=99")["watcher"].values()
+    told = "\n".join(log)
+    assert "h2: engines are missing, and it is out of reach: ssh: connect to host h2" in told
+    assert "h2: it is back, and 2 engines are started" in told
+    assert "h2: 2 engines were lost to the controller: started anew" in told
+    assert {each["restarts"] for each in two.told("status")} == {0}
     two.labkit("stop")
     assert two.left() == []
+
+
+def test_a_host_that_comes_late_gets_engines_and_one_that_is_not_wanted_gets_none(cluster, bed):
+    bed["h3"].power_off()
+    running = cluster(TWO.replace("h[1-2]", "h[1-3]"))
+    running.labkit("start", exits=1)
+    running.labkit("scale", "h2=0")
+    bed["h1"].end("labkit-")
+    # the watcher and somebody who asks for it come at once
+    running.labkit("scale", "h1=2")
+    bed["h3"].boot()
+    wait_for(lambda: hosts_of(running.told("status", exits=None)) == {"h1": 2, "h3": 2}, 40)
+    agents = {line.split()[-1] for line in bed["h1"].processes(" labkit-").values()}
+    assert len(agents) == 1, "both have started some"
+    assert len(bed["h1"].processes("ipyparallel.engine ")) == 2
+    # who comes later finds that somebody has started it
+    code = "import labkit; launcher = labkit.Cluster.running('cluster').launcher; "
+    code += "print(launcher.bring_back({'h1': 'labkit-gone', 'h2': None, 'h3': None}))"
+    assert running.on_ctl(sys.executable, "-c", code) == "[]\n"
+    assert not bed["h2"].processes("labkit-", "ipyparallel")
+    running.labkit("stop")
+    assert running.left() == []
