@@ -11,6 +11,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -268,8 +269,18 @@ class ChunkedLab(Lab):
             # the engine had not begun with it, or was about to answer
             stop = Stop("interrupted", str(e), None)
             return self._salvage.after_stop(chunk, stop, [], self.retries)
-        # the engine answered that it could not even load the experiment
-        reason = ExperimentError(f"the engine could not run this chunk: {e}")
+        if chunk.elsewhere == 0 and (others := self._others()):
+            # the engine could not even read it, or has no labkit
+            return Sequel([], [replace(chunk, elsewhere=others)])
+        return self._unloadable(chunk, f"the engine could not run this chunk: {e}")
+
+    def _others(self) -> int:
+        """Return how many engines may do what one cannot."""
+        return 0
+
+    def _unloadable(self, chunk: Chunk, why: str) -> Sequel:
+        """Give up what no engine can run."""
+        reason = ExperimentError(why)
         return Sequel([given_up(chunk, i, reason) for i in range(len(chunk.points))])
 
     def _go_on(self, sequel: Sequel) -> None:
