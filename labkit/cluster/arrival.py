@@ -37,6 +37,8 @@ class Arrival:
     """How long that took, from the launch to the last of them; None when none has."""
     why: tuple[str, ...] = ()
     """What is known of those that have not, with the last lines of their logs."""
+    notes: tuple[str, ...] = ()
+    """What is different there, and may matter to what runs."""
 
     @property
     def is_whole(self) -> bool:
@@ -99,4 +101,4 @@ def _arrival(launcher: HostsLauncher, host: str, seen: Mapping[str, tuple[int, f
         why.append(launcher.failures[host])
     elif (missing := started - engines - len(why)) > 0:
         why.append(f"{missing} of {started} engines have not registered in time")
-    return Arrival(host, started, engines, seconds, tuple(why))
+    return Arrival(host, started, engines, seconds, tuple(why), tuple(launcher.notes.get(host, ())))

@@ -18,6 +18,7 @@ from labkit.cluster.clusterfiles import controller_settings
 from labkit.cluster.clusters import Cluster
 from labkit.cluster.hostprobe import PACKAGES
 from labkit.cluster.launchers import HostsLauncher
+from labkit.cluster.versions import alike
 from labkit.errors import ProfileError
 
 __all__ = ["Finding", "examine"]
@@ -167,21 +168,15 @@ def _remedy(why: str, probe: Mapping[str, Any]) -> str:
 
 def _of_versions(host: str, probe: Mapping[str, Any]) -> Iterator[Finding]:
     there, python = probe["versions"], platform.python_version()
-    is_alike = _beginning(there["python"]) == _beginning(python)
-    remedy = f"; engines need {'.'.join(_beginning(python))}, as here: say another python"
+    is_alike = alike("python", there["python"], python)
+    needed, _, _ = python.rpartition(".")
+    remedy = f"; engines need {needed}, as here: say another python"
     yield Finding(host, "Python", is_alike, there["python"] + remedy * (not is_alike))
     for package in PACKAGES:
         own, other = importlib.metadata.version(package), there[package]
-        is_alike = other is not None and (
-            other == own if package == "labkit" else _beginning(other) == _beginning(own)
-        )
+        is_alike = other is not None and alike(package, other, own)
         remedy = f"; install {package}=={own} there, as here"
         yield Finding(host, package, is_alike, (other or "is missing") + remedy * (not is_alike))
-
-
-def _beginning(version: str) -> list[str]:
-    """Return the part of a version that has to be the same."""
-    return version.split(".")[:2]
 
 
 def _clock(ahead_s: float) -> tuple[bool, str]:
