@@ -139,7 +139,10 @@ def test_one_sends_and_leaves_and_another_lab_gets_the_rest(desk, end):
 
 def test_a_lab_outlasts_the_loss_of_its_connection(desk):
     there = desk()
-    at_work = there.start(LAB, SEND, WAIT, points=40, seconds=1)
+    ports = "print('ports', lab._connection._tunnel.local)\n"
+    at_work = there.start(
+        LAB, ports, SEND, "assert lab.wait(60)\n", ports, WAIT, points=40, seconds=1
+    )
     there.wait_for_runs(6)
     # ssh dies
     there.lap.end("BatchMode")
@@ -152,6 +155,8 @@ def test_a_lab_outlasts_the_loss_of_its_connection(desk):
     assert out.endswith(f"{squares(40)}\n"), out
     assert "trying again until it is back" in out
     assert "profile shadow is back" in out
+    first, last = (line for line in out.splitlines() if line.startswith("ports"))
+    assert first == last, "whoever knows the ports may go on"
     assert there.runs() == once_each(40)
     there.wait_until_no_ssh()
 
@@ -242,7 +247,8 @@ def test_labs_finish_when_the_controllers_machine_was_rebooted(desk, bed, encryp
     there.wait_for_runs(1)
     left = Desk(running, bed["ctl"], ran="ran-too")
     left.execute(LAB.replace("shadow", "cluster"), SEND, "lab.close()\n", points=40)
-    left.wait_for_runs(8)
+    # the controller writes its database every two seconds
+    left.wait_for_runs(24)
     file = bed["lap"].folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
     before = file.read_text()
     bed["ctl"].power_off()
@@ -260,7 +266,6 @@ def test_labs_finish_when_the_controllers_machine_was_rebooted(desk, bed, encryp
         "lab.runExperiment(Work(), only='missing')\n",
         WAIT.replace("print(", "print(there, "),
     )
-    print(out)
     rescued, _, found = out.splitlines()[-1].partition(" ")
     assert found == squares(40)
     assert int(rescued) > 0, "what was finished before is in the controller's database"
