@@ -32,7 +32,7 @@ SSH = (
 BOOT = "import json,sys;r=json.loads(sys.stdin.readline());exec(r.pop('agent'))"
 
 #: The modules that a host gets, each after those that it imports.
-_SENT = ("hostprocesses", "hostrequests", "hostprobe", "hostagent")
+_SENT = ("hostprocesses", "hostrequests", "hostprobe", "hostengines", "hostagent")
 
 _UNPACK = """\
 import sys, types

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ipyparallel.cluster.launcher import SSHEngineSetLauncher
-from traitlets import Dict
+from traitlets import Bool, Dict
 
 from labkit.cluster.hostranges import expand
-from labkit.cluster.links import Links
+from labkit.cluster.links import Links, new_token
 from labkit.cluster.roster import Agent, Roster
+from labkit.cluster.watcherprocess import WatcherProcess
 from labkit.errors import ClusterError, suggestion
 
 __all__ = ["Crew"]
@@ -21,6 +22,9 @@ __all__ = ["Crew"]
 class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
     """Knows hosts and agents, also those that other processes have started."""
 
+    watched = Bool(
+        True, help="Whether hosts that were lost, or did not come, get engines when they are back."
+    ).tag(config=True)
     scaled = Dict(help="How many engines, where that was changed.")
     failures = Dict(help="Why there are no engines on a host, by its name.")
 
@@ -30,6 +34,8 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         self._began = time.monotonic()
         #: What was told of engines that have died for good, by host.
         self.lost: dict[str, list[str]] = {}
+        #: What is different on a host, and may matter, by its name.
+        self.notes: dict[str, list[str]] = {}
         #: Why something may still run on a host after a stop, by its name.
         self.unstopped: dict[str, str] = {}
 
@@ -74,6 +80,34 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
     def _links(self) -> Links:
         return Links(self._hosts, self.ssh_args, str(self.remote_python))
 
+    # ---------- what agents tell ----------
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
+        self.update()
+        return self._links.at_once(self._tell, self._running)
+
+    def reach(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return what each host tells of its agent: ``gone``, if it has none, or ``failed``."""
+
+        def ask(host: str) -> dict[str, Any]:
+            token = self.token_of(host) or new_token()
+            return self._links.ask(host, token, do="ask", what={})
+
+        return self._links.at_once(ask, hosts)
+
+    def replace(self, host: str, sessions: Iterable[str]) -> None:
+        """Have a host start some engines anew, by their sessions."""
+        self._tell(host, replace=list(sessions))
+
+    def _tell(self, host: str, **what: Any) -> dict[str, Any]:
+        """Tell an agent something over a new connection; return what it says of its engines.
+
+        The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
+        the host cannot be reached.
+        """
+        return self._links.ask(host, self._running[host].token, do="ask", what=what)
+
     # ---------- what other processes do ----------
 
     @functools.cached_property
@@ -107,3 +141,21 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         """Write down what this process has done."""
         self.n = sum(agent.engines for agent in self._running.values())
         self.roster.write(self._running, scaled=self.scaled, failures=self.failures)
+
+    # ---------- who looks after it ----------
+
+    @functools.cached_property
+    def _watcher(self) -> WatcherProcess:
+        return WatcherProcess(self.profile_dir, self._name)
+
+    def _see_to_watcher(self) -> None:
+        """Start the watcher, if it is wanted and there is none."""
+        if not self.watched:
+            return
+        controller = getattr(getattr(self.parent, "controller", None), "pid", None)
+        names = [*self.trait_names(config=True), "profile_dir", "cluster_id", "engine_set_id"]
+        self._watcher.start(
+            launcher={name: getattr(self, name) for name in names},
+            controller=controller,
+            connection_file=self.connection_files["client"],
+        )

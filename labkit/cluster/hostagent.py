@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labkit.cluster.hostprobe import probe
+from labkit.cluster.hostengines import Engine
+from labkit.cluster.hostprobe import probe, versions
 from labkit.cluster.hostprocesses import (
     GRACE_S,
     MARK,
@@ -37,8 +37,8 @@ from labkit.cluster.hostprocesses import (
 from labkit.cluster.hostrequests import (
     ASK_S,
     ask,
+    clear_desk,
     desk_folder,
-    leave_word,
     log_name,
     logs,
     profile_folder,
@@ -90,47 +90,13 @@ def _tell(token: str, report: dict[str, Any]) -> None:
         sys.stdout.flush()
 
 
-class _Engine:
-    """One of the engines, through all of its lives."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        #: Its process, while it lives.
-        self.pid: int | None = None
-        #: How often it was started again.
-        self.restarts = 0
-        #: When it is to be, by the monotonic clock.
-        self.due: float | None = None
-        #: How it ended the last time.
-        self.status: int | None = None
-        #: What the controller knows it by.
-        self.session = ""
-        #: Where in its log this life begins.
-        self.begins = 0
-        #: Whether the controller has taken it in one of its lives.
-        self.was_registered = False
-        #: Whether it has died for good, and not for want of a controller.
-        self.is_given_up = False
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "pid": self.pid,
-            "alive": self.pid is not None,
-            "restarts": self.restarts,
-            "status": self.status,
-            "session": self.session,
-            "given_up": self.is_given_up,
-        }
-
-
 class _Agent:
     """Starts the engines of one host, and stays until all of them have ended for good."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
         #: Those that are wanted, by their numbers.
-        self._engines: dict[int, _Engine] = {}
+        self._engines: dict[int, Engine] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._is_asked_to_stop = False
         self._is_heard = True
@@ -145,7 +111,8 @@ class _Agent:
         adopt_orphans()
         try:
             self._prepare()
-            self._tell(can=_count(self._request), pid=os.getpid())
+            can, here = _count(self._request), versions(self._request)
+            self._tell(can=can, pid=os.getpid(), versions=here)
             asked = json.loads(sys.stdin.readline() or "{}")
             self._scale(asked.get("start", 0))
         except (OSError, ValueError) as e:
@@ -156,17 +123,12 @@ class _Agent:
         while self._is_needed() and not self._is_asked_to_stop:
             self._listen()
             self._look_after()
+        is_final = self._is_asked_to_stop
         if not self._is_asked_to_stop:
+            is_final = bool(self._engines) and all(e.is_given_up for e in self._engines.values())
             self._let_nannies_end()
-        left = self._end()
-        is_final = self._is_asked_to_stop or self._is_given_up()
-        if is_final and not self._is_asked_to_stop:
-            leave_word(self._request["token"])
+        left = self._end(leaves_word=is_final and not self._is_asked_to_stop)
         self._tell(ended=True, left=left, is_final=is_final)
-
-    def _is_given_up(self) -> bool:
-        """Test whether nobody should start its engines again without being asked to."""
-        return all(engine.is_given_up for engine in self._engines.values())
 
     def _let_nannies_end(self) -> None:
         """Wait for those that tell the controller which engines have gone."""
@@ -179,12 +141,12 @@ class _Agent:
     def _is_needed(self) -> bool:
         return any(e.pid is not None or e.due is not None for e in self._engines.values())
 
-    def _end(self) -> list[int]:
+    def _end(self, *, leaves_word: bool = False) -> list[int]:
         """End everything; return the processes that do not end."""
         left = end_descendants()
+        clear_desk(self._request["token"], leaves_word=leaves_word)
         if self._desk is not None:
             self._desk.close()
-        shutil.rmtree(desk_folder(self._request["token"]), ignore_errors=True)
         return left
 
     def _tell(self, **report: Any) -> None:
@@ -218,7 +180,7 @@ class _Agent:
         for number in range(count):
             if number not in self._engines:
                 self._log(number).unlink(missing_ok=True)
-                self._engines[number] = _Engine(number)
+                self._engines[number] = Engine(number)
             # one that was given up is wanted again
             if self._engines[number].pid is None:
                 self._engines[number].restarts = 0
@@ -233,7 +195,7 @@ class _Agent:
                 self._kill(engine)
                 self._try_to_start(engine)
 
-    def _kill(self, engine: _Engine) -> None:
+    def _kill(self, engine: Engine) -> None:
         if engine.pid is not None:
             # its nanny outlives it, tells the controller, and ends
             family = [p for p in descendants(engine.pid) if ".nanny" not in command_of(p)]
@@ -247,7 +209,7 @@ class _Agent:
             if engine.session not in known and _REGISTERED in self._said(engine):
                 self._kill(engine)
 
-    def _said(self, engine: _Engine) -> bytes:
+    def _said(self, engine: Engine) -> bytes:
         """Return what its log has of its present life."""
         # somebody may have removed it
         with contextlib.suppress(OSError), self._log(engine.number).open("rb") as log:
@@ -255,7 +217,7 @@ class _Agent:
             return log.read()
         return b""
 
-    def _start(self, engine: _Engine) -> None:
+    def _start(self, engine: Engine) -> None:
         request = self._request
         log = self._log(engine.number)
         engine.begins = log.stat().st_size if log.exists() else 0
@@ -321,7 +283,7 @@ class _Agent:
                 engines = [self._facts(engine) for engine in self._engines.values()]
                 lines.write(json.dumps({"engines": engines}).encode() + b"\n")
 
-    def _facts(self, engine: _Engine) -> dict[str, Any]:
+    def _facts(self, engine: Engine) -> dict[str, Any]:
         is_registered = engine.pid is not None and _REGISTERED in self._said(engine)
         return {**engine.facts(), "registered": is_registered}
 
@@ -356,7 +318,7 @@ class _Agent:
             if engine.due is not None and time.monotonic() >= engine.due:
                 self._try_to_start(engine)
 
-    def _try_to_start(self, engine: _Engine) -> None:
+    def _try_to_start(self, engine: Engine) -> None:
         try:
             self._start(engine)
         except OSError as e:
@@ -364,7 +326,7 @@ class _Agent:
             engine.due = None
             self._record(f"engine {engine.number} cannot be started again: {e}")
 
-    def _note_end(self, engine: _Engine, status: int) -> None:
+    def _note_end(self, engine: Engine, status: int) -> None:
         engine.pid, engine.status = None, status
         said = self._said(engine)
         next_ = self._decide(engine, said)
@@ -380,7 +342,7 @@ class _Agent:
             is_lost=engine.due is None,
         )
 
-    def _decide(self, engine: _Engine, said: bytes) -> str:
+    def _decide(self, engine: Engine, said: bytes) -> str:
         """Decide whether an engine that has ended is to be started again; tell what comes next."""
         again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
         if _REGISTERED not in said:

@@ -28,8 +28,8 @@ from labkit.cluster.hostprocesses import (
 __all__ = [
     "ASK_S",
     "ask",
+    "clear_desk",
     "desk_folder",
-    "leave_word",
     "log_name",
     "logs",
     "profile_folder",
@@ -63,11 +63,15 @@ def desk_folder(token: str) -> Path:
     return Path(tempfile.gettempdir(), token)
 
 
-def leave_word(token: str) -> None:
-    """Have those who ask for the agent of a token know that it has ended of its own will."""
+def clear_desk(token: str, *, leaves_word: bool) -> None:
+    """Remove the socket of an agent, and have those who ask for it know if it has given up."""
     folder = desk_folder(token)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    if not leaves_word:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    # before the socket goes: nobody is to find neither
     (folder / _GIVEN_UP).touch()
+    (folder / "desk").unlink()
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any]:

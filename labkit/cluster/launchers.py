@@ -20,7 +20,7 @@ from labkit.cluster.configs import ENGINE
 from labkit.cluster.crews import Crew
 from labkit.cluster.links import new_token
 from labkit.cluster.roster import Agent
-from labkit.cluster.watcherprocess import WatcherProcess
+from labkit.cluster.versions import differences, refusal
 from labkit.engine.threads import THREADS, limited
 from labkit.errors import ClusterError, ClusterStartError
 
@@ -54,9 +54,6 @@ class HostsLauncher(Crew):
     restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
         config=True
     )
-    watched = Bool(
-        True, help="Whether hosts that were lost, or did not come, get engines when they are back."
-    ).tag(config=True)
 
     # ---------- what ipyparallel asks for ----------
 
@@ -177,11 +174,6 @@ class HostsLauncher(Crew):
 
     # ---------- what labkit asks for beyond that ----------
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
-        self.update()
-        return self._links.at_once(self._tell, self._running)
-
     def tails(self, hosts: Iterable[str], lines: int) -> dict[str, dict[str, Any]]:
         """Return for each host the last lines of its logs, or ``failed`` and why not.
 
@@ -234,19 +226,6 @@ class HostsLauncher(Crew):
 
     # ---------- what the watcher asks for ----------
 
-    def reach(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return what each host tells of its agent: ``gone``, if it has none, or ``failed``."""
-
-        def ask(host: str) -> dict[str, Any]:
-            token = self.token_of(host) or new_token()
-            return self._links.ask(host, token, do="ask", what={})
-
-        return self._links.at_once(ask, hosts)
-
-    def replace(self, host: str, sessions: Iterable[str]) -> None:
-        """Have a host start some engines anew, by their sessions."""
-        self._tell(host, replace=list(sessions))
-
     def bring_back(self, tokens: Mapping[str, str | None]) -> list[str]:
         """Start hosts on which nothing runs, unless somebody has started them meanwhile.
 
@@ -271,22 +250,6 @@ class HostsLauncher(Crew):
             self._links.at_once(functools.partial(self._launch, mark=mark), hosts)
             self.note()
         return hosts
-
-    @functools.cached_property
-    def _watcher(self) -> WatcherProcess:
-        return WatcherProcess(self.profile_dir, self._name)
-
-    def _see_to_watcher(self) -> None:
-        """Start the watcher, if it is wanted and there is none."""
-        if not self.watched:
-            return
-        controller = getattr(getattr(self.parent, "controller", None), "pid", None)
-        names = [*self.trait_names(config=True), "profile_dir", "cluster_id", "engine_set_id"]
-        self._watcher.start(
-            launcher={name: getattr(self, name) for name in names},
-            controller=controller,
-            connection_file=self.connection_files["client"],
-        )
 
     # ---------- which hosts, and how many engines ----------
 
@@ -328,12 +291,27 @@ class HostsLauncher(Crew):
             try:
                 channel.request(do="start", **self._request(host, mark))
                 report = channel.receive(time.monotonic() + self.start_timeout)
+                self._check_versions(host, report["versions"])
             except ClusterError as e:
                 self._note_failure(host, e)
                 channel.close()
                 return 0
         self._running[host] = Agent(report["pid"], token, 0, channel)
         return int(report["can"])
+
+    def _check_versions(self, host: str, there: Mapping[str, str | None]) -> None:
+        """Note what is different on a host, or refuse it.
+
+        Raises
+        ------
+        ClusterError
+            When its engines could not understand what they get.
+        """
+        if why := refusal(there):
+            raise ClusterError(why)
+        self.notes[host] = list(differences(there))
+        for note in self.notes[host]:
+            self.log.warning("%s: %s", host, note)
 
     def _note_failure(self, host: str, e: ClusterError) -> None:
         self.failures[host] = str(e).removeprefix(f"{host}: ")
@@ -447,14 +425,6 @@ class HostsLauncher(Crew):
             self.unstopped[host] = answer["failed"]
         elif answer["left"]:
             self.unstopped[host] = _survivors(answer["left"])
-
-    def _tell(self, host: str, **what: Any) -> dict[str, Any]:
-        """Tell an agent something over a new connection; return what it says of its engines.
-
-        The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
-        the host cannot be reached.
-        """
-        return self._links.ask(host, self._running[host].token, do="ask", what=what)
 
     def _tail(self, host: str, mark: str, lines: int) -> dict[str, Any]:
         place = self._place(host, mark)

@@ -138,8 +138,9 @@ class Leftovers:
         if self._is_checked:
             return
         kept = hub.keeps(list(self._chunks))
-        for message in self._chunks.keys() - kept:
-            self._drop(self._chunks.pop(message).jobs(), "is not known to the cluster any more")
+        lost = [self._chunks.pop(message) for message in self._chunks.keys() - kept]
+        jobs = [job for chunk in lost for job in chunk.jobs()]
+        self._drop(jobs, "is not known to the cluster any more")
         self._is_checked = True
 
     def _fetch(self, hub: Hub, chunk: SentChunk) -> int:
