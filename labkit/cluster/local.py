@@ -72,17 +72,28 @@ class LocalCluster:
         ClusterStartError
             When they have not in time; it ends with the last lines of their logs.
         """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            while not _is_complete(self.connection_file):
+                self._check(deadline, "the controller did not come up")
+                time.sleep(_LOOK_S)
+            client = self._connect_to_this_one(deadline)
+            if client is not None:
+                return client
+
+    def _connect_to_this_one(self, deadline: float) -> ipyparallel.Client | None:
+        """Return a client of the controller that is there; None when another takes its place."""
         import ipyparallel
 
-        deadline = time.monotonic() + timeout_s
-        while not _is_complete(self.connection_file):
-            self._check(deadline, "the controller did not come up")
-            time.sleep(_LOOK_S)
         self._connected_to = _identity(self.connection_file)
+        timeout_s = max(deadline - time.monotonic(), 1.0)
         client = ipyparallel.Client(str(self.connection_file), timeout=timeout_s)
         try:
             while len(client.ids) < self.engines:
                 self._check(deadline, f"{len(client.ids)} of {self.engines} engines registered")
+                if self.is_another():
+                    client.close()
+                    return None
                 time.sleep(_LOOK_S)
         except ClusterStartError:
             client.close()

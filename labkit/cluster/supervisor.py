@@ -27,8 +27,14 @@ from labkit.engine.threads import limited
 
 __all__ = ["main"]
 
-#: How often children are looked after, in seconds.
-_LOOK_S = 0.2
+#: How often children are looked after, in seconds: while they come up, and later.
+_FIRST_LOOK_S, _LOOK_S = 0.05, 0.5
+
+#: How often the controller's own processes are looked after.
+_FAMILY_LOOK_S = 2.0
+
+#: They are all there after so many looks; to find them reads all of ``/proc``.
+_FAMILY_LOOKS = 10
 
 #: From the polite signal to the other one.
 _GRACE_S = 2.0
@@ -36,19 +42,59 @@ _GRACE_S = 2.0
 #: Engines and controllers that die are started again this often, all together.
 _RESTARTS = 20
 
+
+def _quiet(application: str) -> str:
+    """Return the argument that has it log no message that passes: each line costs 50 us."""
+    level = {"loggers": {application: {"level": "WARNING"}}}
+    return f"--{application}.logging_config={level}"
+
+
 _CONTROLLER = (
     "ipyparallel.controller",
+    _quiet("IPController"),
     "--ip=127.0.0.1",
     "--IPController.db_class=NoDB",
     # engines register on a heartbeat
-    "--HeartMonitor.period=200",
-    "--HeartMonitor.max_heartmonitor_misses=50",
+    "--HeartMonitor.period=500",
+    "--HeartMonitor.max_heartmonitor_misses=20",
     # one chunk waits at the engine while another runs
     "--TaskScheduler.hwm=2",
-    "--IPController.log_to_file=True",
 )
 _CONNECTIONS = ("client", "engine")
-_ENGINE = ("ipyparallel.engine", "--IPEngine.log_to_file=True")
+_ENGINE = ("ipyparallel.engine", _quiet("IPEngine"))
+
+
+class Controller:
+    """A controller with its schedulers, each a process of its own.
+
+    Parameters
+    ----------
+    process : subprocess.Popen
+        The one that starts the others.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._family: set[psutil.Process] = set()
+        self._next_look = 0.0
+        self._looks = 0
+
+    def is_whole(self) -> bool:
+        """Test whether it runs, and all that it has started.
+
+        A controller does not notice when a scheduler dies, as one does that finds its port
+        taken: engines register, and tasks wait for ever.
+        """
+        if self._process.poll() is not None:
+            return False
+        if time.monotonic() < self._next_look:
+            return True
+        self._next_look = time.monotonic() + _FAMILY_LOOK_S
+        if self._looks < _FAMILY_LOOKS:
+            self._looks += 1
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._family.update(psutil.Process(self._process.pid).children())
+        return all(_is_running(process) for process in self._family)
 
 
 class Supervisor:
@@ -65,7 +111,7 @@ class Supervisor:
     def __init__(self, folder: Path, engines: int) -> None:
         self._folder = folder
         self._wanted = engines
-        self._controller: subprocess.Popen[bytes] | None = None
+        self._controller: Controller | None = None
         self._engines: list[subprocess.Popen[bytes]] = []
         self._restarts = 0
         self._lab = os.getppid()
@@ -76,10 +122,10 @@ class Supervisor:
             signal.signal(name, _leave)
         _adopt_orphans()
         try:
-            self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
+            self._controller = self._start_controller()
             while not self._is_asked_to_stop():
                 self._look_after()
-                if self._controller.poll() is not None and not self._begin_again():
+                if not self._controller.is_whole() and not self._begin_again():
                     # the logs stay, for the lab to tell why
                     return 1
         finally:
@@ -88,7 +134,8 @@ class Supervisor:
         return 0
 
     def _is_asked_to_stop(self) -> bool:
-        readable, _, _ = select.select([sys.stdin], [], [], _LOOK_S)
+        look_s = _LOOK_S if self._engines else _FIRST_LOOK_S
+        readable, _, _ = select.select([sys.stdin], [], [], look_s)
         if os.getppid() != self._lab:
             # it has died, and a child of it holds the pipe open
             return True
@@ -108,8 +155,11 @@ class Supervisor:
             file.unlink()
         self._stop()
         self._engines.clear()
-        self._controller = self._start(*_CONTROLLER, polite=signal.SIGTERM)
+        self._controller = self._start_controller()
         return True
+
+    def _start_controller(self) -> Controller:
+        return Controller(self._start(*_CONTROLLER, polite=signal.SIGTERM))
 
     def _look_after(self) -> None:
         # engines need the file in which the controller tells its ports and key
@@ -149,6 +199,12 @@ class Supervisor:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(everybody)
+
+
+def _is_running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _leave(number: int, frame: object) -> None:

@@ -18,7 +18,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["Running", "Spool", "chunk_of", "find", "leftovers", "path_of", "read", "running"]
+__all__ = [
+    "Running",
+    "Spool",
+    "chunk_of",
+    "find",
+    "leftovers",
+    "path_of",
+    "portion",
+    "read",
+    "running",
+    "unfinished",
+]
 
 _MAGIC = b"labkit2\0"
 _HEADER = struct.Struct("<8sqd")
@@ -97,22 +108,58 @@ def leftovers(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.spool"), *folder.glob(f"*.spool{_RUNNING}")])
 
 
+def unfinished(folder: Path) -> dict[str, Path]:
+    """Return the spools that are being written, by the chunks whose they are."""
+    return {chunk_of(path): path for path in folder.glob(f"*.spool{_RUNNING}")}
+
+
 def chunk_of(path: Path) -> str:
     """Return the chunk whose spool this is."""
     return path.name.partition(".")[0]
 
 
-def read(path: Path) -> Iterator[bytes]:
-    """Yield the sound records of a spool, up to the first that is cut off or damaged."""
+def read(path: Path, start: int = 0) -> Iterator[bytes]:
+    """Yield the sound records of a spool, up to the first that is cut off or damaged.
+
+    Parameters
+    ----------
+    path : Path
+        The spool.
+    start : int
+        Where in the file the first of them begins; by default behind the header.
+    """
     with _open(path) as file:
         if file.read(_HEADER.size)[: len(_MAGIC)] != _MAGIC:
             return
+        file.seek(max(start, _HEADER.size))
         while len(head := file.read(_RECORD.size)) == _RECORD.size:
             length, checksum = _RECORD.unpack(head)
             record = file.read(length)
             if len(record) != length or zlib.crc32(record) != checksum:
                 return
             yield record
+
+
+def portion(path: Path, start: int, most_bytes: int) -> tuple[list[bytes], int]:
+    """Return some of the records from a place on, and where the next ones begin.
+
+    Parameters
+    ----------
+    path : Path
+        The spool.
+    start : int
+        The place, as an earlier call has returned it; 0 for the beginning.
+    most_bytes : int
+        Enough of them; the last one may exceed it.
+    """
+    records: list[bytes] = []
+    place = begin = max(start, _HEADER.size)
+    for record in read(path, begin):
+        records.append(record)
+        place += _RECORD.size + len(record)
+        if place - begin >= most_bytes:
+            break
+    return records, place
 
 
 class Running(NamedTuple):

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import partial
@@ -25,13 +25,15 @@ from labkit.errors import (
     ParameterError,
 )
 from labkit.garbage import uncollected
+from labkit.labs.chunking import SEEN_TARGET_S
 from labkit.labs.cutter import Cutter
+from labkit.labs.early import Early, Portion
 from labkit.labs.lab import Lab, checked_chunk
-from labkit.labs.progress import Progress
+from labkit.labs.progress import Progress, Tally
 from labkit.labs.recording import Runs, count, record
 from labkit.labs.salvage import Salvage, Sequel, given_up
 from labkit.labs.sweep import Group, Sweep
-from labkit.labs.traffic import Sent, Traffic
+from labkit.labs.traffic import GATHER_S, Sent, Traffic
 from labkit.source import code_digest
 
 __all__ = ["ChunkedLab"]
@@ -55,15 +57,24 @@ class ChunkedLab(Lab):
         """Set up what is needed to send; to be called by constructors."""
         self.retries = retries
         self._traffic = Traffic()
+        self._early = Early(self._traffic)
         self._cutter = Cutter()
         self._salvage = Salvage()
         self._attachments: dict[str, Attachment] = {}
         self._probe: Path | None = None
         # whoever takes what has arrived, until it is recorded
         self._taking = threading.RLock()
+        # what was recorded while nobody waited for it
+        self._ingested = Tally()
         self._has_withdrawn = False
+        self._looked_around_at = 0.0
         # chunks of which other messages carry a part now
         self._cut_short: list[str] = []
+
+    def _share_files(self) -> None:
+        """Count on all engines to leave their spools where the lab looks into them."""
+        self._salvage.finds_spools = True
+        self._cutter.target_s = SEEN_TARGET_S
 
     def _limits(self, timeout: float | None, chunk: int | None) -> tuple[float | None, int | None]:
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
@@ -187,7 +198,8 @@ class ChunkedLab(Lab):
     def _take(self, timeout_s: float) -> Runs:
         """Record what has arrived, waiting for the first so long; return it."""
         with self._taking:
-            runs = self._record(self._traffic.arrivals(time.monotonic() + timeout_s))
+            arrivals = self._traffic.arrivals(time.monotonic() + min(timeout_s, GATHER_S))
+            runs = self._record(arrivals, self._portions())
             for chunk in self._cutter.cut_again(self._width):
                 self._send_again(chunk)
             if not self._traffic:
@@ -197,33 +209,42 @@ class ChunkedLab(Lab):
 
     def ingest(self) -> None:
         """Record outcomes that have arrived, if nobody else does; leave what needs an answer."""
-        if not self._traffic.has_arrivals() or not self._taking.acquire(blocking=False):
+        has_some = self._traffic.has_arrivals() or self._early.is_due
+        if not has_some or not self._taking.acquire(blocking=False):
             return
         try:
-            outcomes = self._traffic.outcomes()
-            if outcomes:
-                self._record(outcomes)
+            runs = self._record(self._traffic.outcomes(), self._portions())
+            self._ingested.add(count(runs), _failures(runs))
         finally:
             self._taking.release()
 
-    def _record(self, arrivals: list[Sent]) -> Runs:
+    def _portions(self) -> list[Portion]:
+        return self._early.portions(self._probe.parent) if self._probe is not None else []
+
+    def _record(self, arrivals: list[Sent], portions: Sequence[Portion]) -> Runs:
         """Record what chunks gave that have arrived, and go on with what they did not run.
+
+        With it, record what others have given until now.
 
         If that fails, what has arrived can be taken again: to record it twice changes nothing.
         """
-        runs: Runs = []
+        if not arrivals and not portions:
+            return []
+        runs = [batch for portion in portions for batch in portion.runs]
         next_steps: list[_Step] = []
         is_done = 0
         try:
             with uncollected():
                 for sent in arrivals:
                     mine, go_on = self._come_back(sent)
-                    if count(mine) < len(sent.chunk.points):
+                    if sent.recorded + count(mine) < len(sent.chunk.points):
                         self._cut_short.append(sent.chunk.name)
                     runs += mine
                     next_steps.append(go_on)
                 record(self.notebook(), runs)
             self._traffic.note_record()
+            for portion in portions:
+                portion.note()
             for sent, go_on in zip(arrivals, next_steps, strict=True):
                 go_on()
                 self._traffic.remove(sent)
@@ -254,11 +275,11 @@ class ChunkedLab(Lab):
         chunk, answer = sent.chunk, sent.answer()
         self._salvage.finds_spools |= answer.spooled is not None
         self._cutter.note(chunk, answer.seconds)
-        runs = list(batches_in(sent.records_of(answer)))
+        runs = sent.runs_of(answer)
         if answer.stop is not None:
-            return self._salvage.after_stop(chunk, answer.stop, runs, self.retries)
-        if count(runs) < len(chunk.points):
-            return self._salvage.after_damage(chunk, runs, self.retries)
+            return self._salvage.after_stop(sent, answer.stop, runs, self.retries)
+        if sent.recorded + count(runs) < len(chunk.points):
+            return self._salvage.after_damage(sent, runs, self.retries)
         return Sequel(runs)
 
     def _failed(self, sent: Sent, e: BaseException) -> Sequel:
@@ -268,11 +289,12 @@ class ChunkedLab(Lab):
         if _is_interrupt(e):
             # the engine had not begun with it, or was about to answer
             stop = Stop("interrupted", str(e), None)
-            return self._salvage.after_stop(chunk, stop, [], self.retries)
+            return self._salvage.after_stop(sent, stop, [], self.retries)
+        left = chunk.part(sent.recorded, len(chunk.points), chunk.attempt)
         if chunk.elsewhere == 0 and (others := self._others()):
             # the engine could not even read it, or has no labkit
-            return Sequel([], [replace(chunk, elsewhere=others)])
-        return self._unloadable(chunk, f"the engine could not run this chunk: {e}")
+            return Sequel([], [replace(left, elsewhere=others)])
+        return self._unloadable(left, f"the engine could not run this chunk: {e}")
 
     def _others(self) -> int:
         """Return how many engines may do what one cannot."""
@@ -383,15 +405,22 @@ class ChunkedLab(Lab):
                 if left <= 0:
                     return False
                 self._advance(min(left, self._LOOK_S), bar)
+            self._show_ingested(bar)
         return True
+
+    def _show_ingested(self, bar: Progress) -> None:
+        with self._taking:
+            bar.add(*self._ingested.take())
 
     def _advance(self, timeout_s: float, bar: Progress) -> None:
         """Do what there is to do, waiting so long for something to arrive."""
         self._withdraw_waiting()
         runs = self._take(timeout_s)
-        bar.add(count(runs), sum(batch.failures() for batch in runs))
+        bar.add(count(runs), _failures(runs))
+        self._show_ingested(bar)
         self._withdraw(self._cutter.misfits(self._traffic, self._width))
-        if not runs:
+        if not runs and time.monotonic() - self._looked_around_at >= self._LOOK_S:
+            self._looked_around_at = time.monotonic()
             bar.add(self._look_around())
 
     def _look_around(self) -> int:
@@ -403,6 +432,10 @@ class ChunkedLab(Lab):
             When nothing can arrive any more.
         """
         return 0
+
+
+def _failures(runs: Runs) -> int:
+    return sum(batch.failures() for batch in runs)
 
 
 def _missing(e: BaseException) -> MissingAttachmentError | None:

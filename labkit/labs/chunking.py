@@ -1,19 +1,33 @@
 """How many points travel in one message.
 
-A message costs some milliseconds, whatever it carries. So chunks hold half a second of
-work, and no more: what is finished shall be seen within a second. By guided
-self-scheduling (Polychronopoulos & Kuck 1987, "Guided self-scheduling") the first are large,
-and those at the tail small, so that all engines end together.
+A message costs some ten milliseconds of several processes, whatever it carries. So chunks hold
+much work, but no more than half a second where what is finished is seen only when the chunk has
+come back: that shall be so within a second. By guided self-scheduling (Polychronopoulos & Kuck
+1987, "Guided self-scheduling") the first are large, and those at the tail small, so that all
+engines end together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-__all__ = ["MAX_CHUNKS", "MOST_POINTS", "PROBE_S", "TARGET_S", "Pace", "cut", "fixed", "next_probe"]
+__all__ = [
+    "MAX_CHUNKS",
+    "MOST_POINTS",
+    "PROBE_S",
+    "SEEN_TARGET_S",
+    "TARGET_S",
+    "Pace",
+    "cut",
+    "fixed",
+    "next_probe",
+]
 
 #: Work that a chunk holds at most, in seconds.
 TARGET_S = 0.5
+
+#: The same where outcomes are seen while it runs. More would be slow to follow costs that drift.
+SEEN_TARGET_S = 1.0
 
 #: Work that a chunk holds at least, if there is as much: some ten times what a message costs.
 LEAST_S = 0.03
@@ -71,7 +85,9 @@ def fixed(points: int, size: int) -> Iterator[int]:
         yield min(size, points - start)
 
 
-def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:
+def cut(
+    points: int, engines: int, seconds_a_point: float, target_s: float = TARGET_S
+) -> Iterator[int]:
     """Yield the sizes of the chunks into which points are cut.
 
     Parameters
@@ -82,6 +98,8 @@ def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:
         How many work on them.
     seconds_a_point : float
         Estimated cost of one, in seconds.
+    target_s : float
+        Work that a chunk holds at most, in seconds.
 
     Examples
     --------
@@ -91,7 +109,7 @@ def cut(points: int, engines: int, seconds_a_point: float) -> Iterator[int]:
     [5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, ...]
     """
     cost = max(seconds_a_point, 1e-7)
-    most = max(1, min(int(TARGET_S / cost), MOST_POINTS), -(-points // MAX_CHUNKS))
+    most = max(1, min(int(target_s / cost), MOST_POINTS), -(-points // MAX_CHUNKS))
     least = max(1, min(int(LEAST_S / cost), most))
     left = points
     while left > 0:
@@ -107,6 +125,8 @@ class Pace:
     ----------
     planned_s : float
         The cost that chunks were cut for, in seconds.
+    target_s : float
+        Work that a chunk holds at most, in seconds.
 
     Examples
     --------
@@ -118,12 +138,13 @@ class Pace:
     True
     """
 
-    def __init__(self, planned_s: float) -> None:
+    def __init__(self, planned_s: float, target_s: float = TARGET_S) -> None:
         self.planned_s = self.seen_s = planned_s
+        self.target_s = target_s
 
     def note(self, seconds: float, points: int) -> None:
         """Take in what a chunk took: the longer, the more it tells."""
-        weight = min(max(seconds / TARGET_S, _LEAST_WEIGHT), 1.0)
+        weight = min(max(seconds / self.target_s, _LEAST_WEIGHT), 1.0)
         self.seen_s += weight * (seconds / max(points, 1) - self.seen_s)
 
     def is_off(self, sizes: Sequence[int], engines: int) -> bool:
@@ -140,7 +161,7 @@ class Pace:
             return False
         left_s, longest_s = sum(sizes) * self.seen_s, max(sizes) * self.seen_s
         if self.seen_s > _SLOWER * self.planned_s and max(sizes) > 1:
-            return longest_s > max(4 * LEAST_S, min(2 * TARGET_S, left_s / (2 * engines)))
+            return longest_s > max(4 * LEAST_S, min(2 * self.target_s, left_s / (2 * engines)))
         is_quicker = self.seen_s * _QUICKER < self.planned_s
         many = len(sizes) > 16 * engines
         return is_quicker and many and left_s < len(sizes) * LEAST_S

@@ -143,7 +143,8 @@ timeout, cluster_id
         if self._connection.is_open:
             return
         self._connection.open()
-        self._salvage.finds_spools |= self._connection.own is not None
+        if self._connection.own is not None:
+            self._share_files()
         self.activate()
         try:
             self._go_on_after_reconnection()
@@ -548,9 +549,11 @@ timeout, cluster_id
             When the lab's own cluster has ended. What is pending stays so.
         """
         notebook = self.notebook()
-        total = notebook.numberOfAllPendingResults()
-        if total:
-            self.updateResults()
+        self.updateResults()
+        # the bar has what is recorded from here on
+        with self._taking:
+            total = notebook.numberOfAllPendingResults()
+            self._ingested.take()
         try:
             self._work_off(self._is_all_here, total, timeout)
         finally:

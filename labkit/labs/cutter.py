@@ -25,9 +25,15 @@ class Cutter:
 
     It keeps the pace of each sweep whose chunks a user has not fixed, and what was taken back
     to be cut again. It sends and takes back nothing by itself.
+
+    Attributes
+    ----------
+    target_s : float
+        Work that a chunk holds at most, in seconds.
     """
 
     def __init__(self) -> None:
+        self.target_s = chunking.TARGET_S
         self._paces: dict[str, chunking.Pace] = {}
         self._taken_back: list[Chunk] = []
 
@@ -56,9 +62,9 @@ class Cutter:
             yield from _pieces(whole, chunking.fixed(len(whole.points), size))
             return
         position, cost_s = _probe(whole, width, send)
-        self._paces[whole.sweep] = chunking.Pace(cost_s)
+        self._paces[whole.sweep] = chunking.Pace(cost_s, self.target_s)
         left = len(whole.points) - position
-        yield from _pieces(whole, chunking.cut(left, width(), cost_s), position)
+        yield from _pieces(whole, chunking.cut(left, width(), cost_s, self.target_s), position)
 
     def note(self, chunk: Chunk, seconds: float) -> None:
         """Take in what a chunk took."""
@@ -84,8 +90,9 @@ class Cutter:
         taken_back, self._taken_back = self._taken_back, []
         yield from (chunk for chunk in taken_back if chunk.sweep not in self._paces)  # fixed
         for whole in _joined([chunk for chunk in taken_back if chunk.sweep in self._paces]):
-            cost_s = self._paces[whole.sweep].seen_s
-            yield from _pieces(whole, chunking.cut(len(whole.points), width(), cost_s))
+            pace = self._paces[whole.sweep]
+            sizes = chunking.cut(len(whole.points), width(), pace.seen_s, pace.target_s)
+            yield from _pieces(whole, sizes)
 
     def forget(self) -> None:
         """Forget what points cost: nothing is under way any more."""

@@ -70,7 +70,7 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
             raise ParameterError(f"cores={cores!r} is not a whole number")
         ChunkedLab.__init__(self, notebook, design)
         self._begin(retries)
-        self._salvage.finds_spools = True
+        self._share_files()
         self._brought: Counter[str] = Counter()
         here = os.cpu_count() or 1
         self._cores = min(cores, here) if cores > 0 else max(here + cores, 1)

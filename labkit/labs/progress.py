@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Progress", "shell"]
+__all__ = ["Progress", "Tally", "shell"]
 
 
 class Progress:
@@ -57,6 +57,31 @@ class Progress:
         self._failed += failed
         self._bar.set_postfix({"failed": self._failed}, refresh=False)
         self._bar.update(done)
+
+
+class Tally:
+    """Counts what is recorded behind the back of whoever shows a bar, for that bar.
+
+    Examples
+    --------
+    >>> tally = Tally()
+    >>> tally.add(3, failed=1)
+    >>> tally.take(), tally.take()
+    ((3, 1), (0, 0))
+    """
+
+    def __init__(self) -> None:
+        self._done, self._failed = 0, 0
+
+    def add(self, done: int, failed: int = 0) -> None:
+        """Count points that are done, failed ones included."""
+        self._done, self._failed = self._done + done, self._failed + failed
+
+    def take(self) -> tuple[int, int]:
+        """Return how many are done, and how many of them failed, since the last time."""
+        counts = self._done, self._failed
+        self._done, self._failed = 0, 0
+        return counts
 
 
 def _columns() -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from labkit.batch import Batch
 from labkit.engine import spool
-from labkit.engine.messages import Chunk, Stop, batches_in
+from labkit.engine.messages import Chunk, Stop
 from labkit.errors import EngineLostError, PointTimeoutError
 from labkit.labs.recording import Runs, count
 from labkit.labs.traffic import Sent
@@ -46,9 +46,9 @@ class Salvage:
     def __init__(self) -> None:
         self.finds_spools = False
 
-    def after_stop(self, chunk: Chunk, stop: Stop, runs: Runs, retries: int) -> Sequel:
+    def after_stop(self, sent: Sent, stop: Stop, runs: Runs, retries: int) -> Sequel:
         """Go on after an engine has stopped in a chunk, and has answered."""
-        finished = count(runs)
+        chunk, finished = sent.chunk, sent.recorded + count(runs)
         if stop.why == "interrupted":
             rest = chunk.part(finished, len(chunk.points), chunk.attempt)
             return Sequel(runs, [rest], may_be_cancelled=True)
@@ -58,11 +58,11 @@ class Salvage:
             others = _others(chunk, culprit, finished)
             return Sequel([*runs, given_up(chunk, culprit, over)], others)
         logger.warning("a point's process %s", stop.how)
-        return self._after_death(chunk, culprit, runs, stop.how, retries)
+        return self._after_death(sent, culprit, runs, stop.how, retries)
 
-    def after_damage(self, chunk: Chunk, runs: Runs, retries: int) -> Sequel:
+    def after_damage(self, sent: Sent, runs: Runs, retries: int) -> Sequel:
         """Have points run again whose outcomes a disk has lost, so many times."""
-        finished = count(runs)
+        chunk, finished = sent.chunk, sent.recorded + count(runs)
         if chunk.attempt <= retries:
             rest = chunk.part(finished, len(chunk.points), chunk.attempt + 1)
             return Sequel(runs, [rest], may_be_cancelled=True)
@@ -72,12 +72,13 @@ class Salvage:
 
     def after_loss(self, sent: Sent, e: BaseException, retries: int) -> Sequel:
         """Go on after an engine was lost, with what it had finished in its spool."""
-        chunk, path = sent.chunk, sent.spool()
-        runs = list(batches_in(spool.read(path))) if path else []
-        finished, points = count(runs), len(chunk.points)
+        path, runs = sent.spool(), sent.spooled_runs()
+        finished, points = sent.recorded + count(runs), len(sent.chunk.points)
         to_go = points - finished
-        logger.warning("an engine ended with %d of %d points to go: %s", to_go, points, e)
-        return self._after_death(chunk, self._culprit(chunk, path, finished), runs, "died", retries)
+        logger.warning("an engine was lost with %d of %d points to go", to_go, points)
+        logger.debug("the error was: %s", e)
+        culprit = self._culprit(sent.chunk, path, finished)
+        return self._after_death(sent, culprit, runs, "died", retries)
 
     def _culprit(self, chunk: Chunk, path: Path | None, finished: int) -> int | None:
         """Return the index of the point that was running; None when none was, or nobody knows."""
@@ -88,10 +89,10 @@ class Salvage:
         return 0 if len(chunk.points) == 1 and not self.finds_spools else None
 
     def _after_death(
-        self, chunk: Chunk, culprit: int | None, runs: Runs, how: str, retries: int
+        self, sent: Sent, culprit: int | None, runs: Runs, how: str, retries: int
     ) -> Sequel:
         """Try the point again that ran, or give it up; the others have done nothing."""
-        finished = count(runs)
+        chunk, finished = sent.chunk, sent.recorded + count(runs)
         if culprit is None:
             rest = chunk.part(finished, len(chunk.points), chunk.attempt)
             return Sequel(runs, [rest] if self.finds_spools else rest.singles(0))

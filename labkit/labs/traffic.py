@@ -6,23 +6,24 @@ import contextlib
 import pickle
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.batch import Batch
 from labkit.engine import spool
-from labkit.engine.messages import Answer, Chunk
+from labkit.engine.messages import Answer, Chunk, batches_in
 from labkit.labs.delivery import ARRIVED
 
-__all__ = ["Sent", "Traffic"]
+__all__ = ["GATHER_S", "MOST_BYTES", "Sent", "Traffic"]
 
 #: What arrives one after another is recorded together, so often: each time costs some 10 ms, and
-#: what a chunk of half a second gives shall be seen within a second.
-_GATHER_S = 0.4
+#: what is finished shall be seen within a second.
+GATHER_S = 0.4
 
 #: What is recorded together is in memory: so many points at most, and so much of their spools.
-_MOST_POINTS, _MOST_BYTES = 5_000, 2**26
+_MOST_POINTS, MOST_BYTES = 5_000, 2**26
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +34,10 @@ class Sent:
     """The chunk."""
     future: Future[bytes]
     """Gives the engine's answer; or ``ARRIVED``, when what the chunk waits for was brought."""
+    recorded: int = 0
+    """Of so many points, from the first on, the outcomes are recorded already."""
+    read_to: int = 0
+    """So far its spool was read for that, in bytes."""
     _read_ahead: Answer | None = None
 
     def exception(self) -> BaseException | None:
@@ -61,13 +66,23 @@ class Sent:
             answer = pickle.loads(self.future.result())
         return answer
 
-    def records_of(self, answer: Answer) -> list[bytes]:
-        """Return the records of an answer; of one too long for a message, from the spool."""
-        return answer.records or self._spooled(answer)
+    def runs_of(self, answer: Answer) -> list[Batch]:
+        """Return what an answer gives that is not recorded yet."""
+        if answer.spooled and not answer.records:
+            return self.spooled_runs()
+        return list(self._fresh(batches_in(answer.records)))
 
-    def _spooled(self, answer: Answer) -> list[bytes]:
+    def spooled_runs(self) -> list[Batch]:
+        """Return what the spool has that is not recorded yet."""
         path = self.spool()
-        return list(spool.read(path)) if path is not None and answer.spooled else []
+        return list(self._fresh(batches_in(spool.read(path, self.read_to)))) if path else []
+
+    def _fresh(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        first = self.chunk.first + self.recorded
+        for batch in batches:
+            places = [i for i, number in enumerate(batch.numbers) if number >= first]
+            if places:
+                yield batch.only(places)
 
     def spool(self) -> Path | None:
         """Return the spool, if its engine shares a file system with the lab."""
@@ -150,6 +165,10 @@ class Traffic:
         for sent in taken:
             self._arrived.put(sent.chunk.name)
 
+    def named(self, name: str) -> Sent | None:
+        """Return the chunk of this name, if it is under way."""
+        return self._sent.get(name)
+
     def note_record(self) -> None:
         """Note that what was taken is recorded: what arrives now may wait a moment."""
         self._recorded_at = time.monotonic()
@@ -160,12 +179,12 @@ class Traffic:
         points, size = 0, 0
         with contextlib.suppress(queue.Empty):
             wait_until = deadline
-            while points < _MOST_POINTS and size < _MOST_BYTES:
+            while points < _MOST_POINTS and size < MOST_BYTES:
                 left_s = max(0.0, wait_until - time.monotonic())
                 names.append(self._arrived.get(timeout=left_s))
                 sent = self._sent.get(names[-1])
                 can_wait = sent is not None and len(names) < len(self._sent) and sent.is_outcome()
-                wait_until = min(wait_until, self._recorded_at + _GATHER_S) if can_wait else 0.0
+                wait_until = min(wait_until, self._recorded_at + GATHER_S) if can_wait else 0.0
                 if sent is not None:
                     points += len(sent.chunk.points)
                     size += sent.spooled_bytes()

@@ -129,15 +129,22 @@ class Database(ABC):
 
     def get(self, name: str) -> str | None:
         """Return an entry of the notebook's own table."""
-        query = sa.select(schema.notebook.c.value).where(schema.notebook.c.name == name)
         with self.read() as c:
-            value: str | None = c.execute(query).scalar()
-        return value
+            return look_up(c, name)
 
     def set(self, name: str, value: str) -> None:
         """Write an entry of the notebook's own table."""
         with self.write() as c:
             put(c, name, value)
+
+
+def look_up(c: sa.Connection, name: str) -> str | None:
+    """Return an entry of the notebook's own table, in a transaction."""
+    value: str | None = c.execute(_ENTRY, {"name": name}).scalar()
+    return value
+
+
+_ENTRY = sa.select(schema.notebook.c.value).where(schema.notebook.c.name == sa.bindparam("name"))
 
 
 def put(c: sa.Connection, name: str, value: str) -> None:

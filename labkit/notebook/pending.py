@@ -36,6 +36,7 @@ __all__ = [
     "holders",
     "holders_of",
     "jobs",
+    "near",
     "overlap",
     "reaches_into",
     "resolve",
@@ -68,15 +69,19 @@ def holders(c: sa.Connection, sweep: str, numbers: Sequence[int]) -> list[Held]:
     list of (int, int, int)
         First number, the number after the last, and the id of the result set.
     """
-    wanted = spans(numbers)
-    return list(parts(_near(c, sweep, wanted), wanted))
+    return list(parts(near(c, sweep, numbers), spans(numbers)))
 
 
-def _near(c: sa.Connection, sweep: str, wanted: Sequence[Span]) -> list[Held]:
-    """Return the ranges that overlap what lies between the first and the last of others."""
-    if not wanted:
-        return []
-    place = {"sweep": sweep, "first": wanted[0][0], "stop": wanted[-1][1]}
+def near(c: sa.Connection, sweep: str, numbers: Sequence[int]) -> list[Held]:
+    """Return the pending ranges that overlap what lies between the first and the last number.
+
+    It takes and gives what :func:`holders` does.
+    """
+    return _between(c, sweep, numbers[0], numbers[-1] + 1) if numbers else []
+
+
+def _between(c: sa.Connection, sweep: str, first: int, stop: int) -> list[Held]:
+    place = {"sweep": sweep, "first": first, "stop": stop}
     rows = c.execute(_near_query(tables(c).ranges), place)
     return [(first, stop, result_set) for first, stop, result_set in rows]
 
@@ -281,7 +286,7 @@ def _assert_new(c: sa.Connection, sweep: str, size: int) -> None:
     s = schema.pending.c
     called_so = sa.select(s.job).where(s.job > f"{sweep}-", s.job < f"{sweep}.")
     places = (split_job(job) for job in c.execute(called_so).scalars())
-    if _near(c, sweep, [(0, END)]) or any(place and place[1] < size for place in places):
+    if _between(c, sweep, 0, END) or any(place and place[1] < size for place in places):
         raise NotebookError(f"results of sweep {sweep} are pending already")
 
 
@@ -290,7 +295,9 @@ def _insert_ranges(c: sa.Connection, sweep: str, held: Iterable[Held]) -> None:
     insert_rows(c, schema.pending_ranges.name, columns, [(sweep, *one) for one in held])
 
 
-def resolve(c: sa.Connection, sweep: str, numbers: Sequence[int]) -> None:
+def resolve(
+    c: sa.Connection, sweep: str, numbers: Sequence[int], before: Sequence[Held] | None = None
+) -> None:
     """Forget that points of a sweep are pending; those that are not change nothing.
 
     Parameters
@@ -301,16 +308,17 @@ def resolve(c: sa.Connection, sweep: str, numbers: Sequence[int]) -> None:
         The sweep.
     numbers : sequence of int
         Numbers of points, in rising order.
+    before : sequence of (int, int, int), optional
+        What :func:`near` has given, when nothing has changed it since.
     """
-    wanted = spans(numbers)
-    before = _near(c, sweep, wanted)
-    after = set(parts(before, list(gaps(wanted))))
+    before = near(c, sweep, numbers) if before is None else before
+    after = set(parts(before, list(gaps(spans(numbers)))))
     cut = [{"sweep": sweep, "start": held[0]} for held in before if held not in after]
     if not cut:
         return
     c.execute(_CUT, cut)
     _insert_ranges(c, sweep, sorted(after.difference(before)))
-    c.execute(_DONE, {"sweep": sweep, "first": wanted[0][0], "stop": wanted[-1][1]})
+    c.execute(_DONE, {"sweep": sweep, "first": numbers[0], "stop": numbers[-1] + 1})
 
 
 _CUT = sa.delete(schema.pending_ranges).where(

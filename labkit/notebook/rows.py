@@ -239,11 +239,16 @@ class RowWriter:
         return self._provenance.get(mark)
 
     def _look_up(self, facts: str) -> int:
-        t = schema.provenance
-        query = sa.select(t.c.id).where(t.c.facts == facts)
-        if self._c.execute(query).scalar() is None:
-            self._c.execute(sa.insert(t).values(facts=facts))
-        return int(self._c.execute(query).scalar_one())
+        found = self._c.execute(_PROVENANCE, {"said": facts}).scalar()
+        if found is None:
+            self._c.execute(sa.insert(schema.provenance).values(facts=facts))
+            found = self._c.execute(_PROVENANCE, {"said": facts}).scalar_one()
+        return int(found)
+
+
+_PROVENANCE = sa.select(schema.provenance.c.id).where(
+    schema.provenance.c.facts == sa.bindparam("said")
+)
 
 
 class _Rows:

@@ -14,11 +14,17 @@ from typing import Any, Self, cast
 import sqlalchemy as sa
 
 from labkit.batch import Batch
-from labkit.errors import NotebookError, PendingResultException, UnknownResultSetError
+from labkit.errors import (
+    LabNotebookLockedException,
+    NotebookError,
+    PendingResultException,
+    UnknownResultSetError,
+)
 from labkit.notebook import pending, schema
-from labkit.notebook.database import Begin, Database, put
+from labkit.notebook.database import Begin, Database, look_up, put
 from labkit.notebook.dialects import among, insert_rows
 from labkit.notebook.labnotebook import LabNotebook, SentChunk
+from labkit.notebook.ranges import Held, parts, spans
 from labkit.notebook.resultset import ResultSet
 from labkit.notebook.rows import RowWriter
 from labkit.notebook.sqlresultset import SQLResultSet
@@ -240,7 +246,7 @@ class DatabaseLabNotebook(LabNotebook):
                 if job not in known:
                     by_set.setdefault(holders.get(job, chosen._number), []).append((job, outcome))
             for number, mine in by_set.items():
-                SQLResultSet(self._database, number).insert(c, *_single(mine))
+                self._numbered(number).insert(c, *_single(mine))
             pending.resolve_jobs(c, [job for job, _ in runs])
 
     def recordBatches(self, batches: Sequence[Batch], tag: str | None = None) -> None:
@@ -248,38 +254,64 @@ class DatabaseLabNotebook(LabNotebook):
 
         Idempotent: a run that is there already, or is pending no more, changes nothing.
         """
-        self.assertUnlocked()
         chosen = None if tag is None else self._chosen(tag)
         if chosen is not None:
             chosen.assertUnlocked()
         concerned = [] if chosen is None else [chosen._number]
         with self._database.write(*concerned) as c, contextlib.ExitStack() as stack:
+            self._assert_unlocked_in(c)
             writers: dict[int, RowWriter] = {}
-            for batch in batches:
-                numbers = sorted(set(batch.numbers))
-                for number, part in self._divided(c, batch, numbers, chosen):
+            for sweep, mine in _by_sweep(batches).items():
+                numbers = sorted({number for batch in mine for number in batch.numbers})
+                before = pending.near(c, sweep, numbers)
+                takers = self._takers(c, sweep, numbers, before, chosen)
+                for number, part in _divided(mine, takers):
                     if number not in writers:
                         self._database.begin_writing(number)
-                        mine = SQLResultSet(self._database, number)
-                        writers[number] = stack.enter_context(mine.writer(c))
+                        writers[number] = stack.enter_context(self._numbered(number).writer(c))
                     writers[number].write(part.columns, part.names(), part.facts)
                     self._note_logs(c, part.printed())
-                pending.resolve(c, batch.sweep, numbers)
+                pending.resolve(c, sweep, numbers, before)
 
-    def _divided(
-        self, c: sa.Connection, batch: Batch, numbers: Sequence[int], chosen: SQLResultSet | None
-    ) -> Iterator[tuple[int, Batch]]:
-        """Yield the result sets into which runs go, and those runs; leave out the others."""
-        holders: dict[int, int] = {}
-        for first, stop, holder in pending.holders(c, batch.sweep, numbers):
-            holders.update(dict.fromkeys(range(first, stop), holder))
+    def _assert_unlocked_in(self, c: sa.Connection) -> None:
+        if self._finished_here or look_up(c, "locked") == "1":
+            raise LabNotebookLockedException(self.name() or "")
+
+    def _numbered(self, number: int) -> SQLResultSet:
+        known = self._numbers.get(number)
+        return SQLResultSet(self._database, number) if known is None else known
+
+    def _takers(
+        self,
+        c: sa.Connection,
+        sweep: str,
+        numbers: Sequence[int],
+        held: Sequence[Held],
+        chosen: SQLResultSet | None,
+    ) -> dict[int, int]:
+        """Return the result set into which each run goes; some go into none.
+
+        Parameters
+        ----------
+        c : sqlalchemy.Connection
+            The transaction.
+        sweep : str
+            The sweep.
+        numbers : sequence of int
+            The points that were run.
+        held : sequence of (int, int, int)
+            What is pending near them.
+        chosen : SQLResultSet, optional
+            Takes runs that are not pending.
+        """
+        takers: dict[int, int] = {}
+        for first, stop, holder in parts(held, spans(numbers)):
+            takers.update(dict.fromkeys(range(first, stop), holder))
         if chosen is not None:
-            others = {job_name(batch.sweep, n): n for n in numbers if n not in holders}
+            others = {job_name(sweep, n): n for n in numbers if n not in takers}
             known = self._recorded(c, [*others])
-            holders |= {n: chosen._number for job, n in others.items() if job not in known}
-        for holder in set(holders.values()):
-            places = [i for i, n in enumerate(batch.numbers) if holders.get(n) == holder]
-            yield holder, batch.only(places)
+            takers |= {n: chosen._number for job, n in others.items() if job not in known}
+        return takers
 
     def _recorded(self, c: sa.Connection, jobs: Sequence[str]) -> set[str]:
         """Return which of these runs some result set has."""
@@ -412,6 +444,23 @@ class DatabaseLabNotebook(LabNotebook):
         query = sa.select(t.text).where(t.key.startswith(key, autoescape=True)).order_by(t.run)
         with self._database.read() as c:
             return "".join(map(self._database.dialect.original, c.execute(query).scalars()))
+
+
+def _by_sweep(batches: Iterable[Batch]) -> dict[str, list[Batch]]:
+    found: dict[str, list[Batch]] = {}
+    for batch in batches:
+        found.setdefault(batch.sweep, []).append(batch)
+    return found
+
+
+def _divided(batches: Iterable[Batch], takers: dict[int, int]) -> Iterator[tuple[int, Batch]]:
+    """Yield what each result set takes of batches; of a run that is there twice, the first."""
+    for batch in batches:
+        holders = [takers.get(number) for number in batch.numbers]
+        for taker in sorted({holder for holder in holders if holder is not None}):
+            yield taker, batch.only([i for i, holder in enumerate(holders) if holder == taker])
+        for number in batch.numbers:
+            takers.pop(number, None)
 
 
 def _single(

@@ -171,11 +171,13 @@ def start(folder: Path) -> Iterator[Callable[..., Started]]:
         each.close()
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + timeout_s
+def until(condition: Callable[[], object], run: Started | None = None) -> None:
+    """Wait for a condition: longer than a cluster may take to start, and while the run goes on."""
+    deadline = time.monotonic() + 90
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
+        told = "" if run is None else run.told()
+        assert run is None or run.process.poll() is None, f"the command has ended: {told}"
+        assert time.monotonic() < deadline, f"it did not come to pass: {told}"
         time.sleep(0.02)
 
 

@@ -90,7 +90,7 @@ PLACES = pytest.mark.parametrize("place", [["--serial"], ["--engines", "2"]], id
 @PLACES
 def test_once_finishes_what_runs_and_again_goes_on(start, labkit_, folder, began, place):
     run = start("run", "walks.py:Slow", *place, "--set", f"i=0:{MANY - 1}")
-    until(began)
+    until(began, run)
     run.interrupt()
     (folder / "go").write_text(A_WHILE_S)
     status, out, err = run.ended()
@@ -112,9 +112,9 @@ def test_once_finishes_what_runs_and_again_goes_on(start, labkit_, folder, began
 @PLACES
 def test_twice_stops_at_once(start, labkit_, folder, began, place):
     run = start("run", "walks.py:Slow", *place, "--only", "all")
-    until(began)
+    until(began, run)
     run.interrupt()
-    until(lambda: "will finish" in run.told())
+    until(lambda: "will finish" in run.told(), run)
     run.interrupt()
     status, out, err = run.ended(timeout_s=20)
     assert status == 130
@@ -139,7 +139,7 @@ def test_while_engines_start(start, folder):
 
 def test_after_a_kill_the_rest_runs(start, labkit_, folder, began):
     run = start("run", "walks.py:Slow", "--engines", "2")
-    until(began)
+    until(began, run)
     run.process.kill()
     run.ended()
     (folder / "go").touch()

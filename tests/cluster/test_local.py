@@ -88,6 +88,21 @@ def test_an_engine_that_is_killed_comes_back(cluster):
     client.close()
 
 
+def test_a_controller_without_one_of_its_schedulers_is_started_again(cluster):
+    client = cluster.connect()
+    named = [p for p in processes_of(cluster) if "ipyparallel.controller" in p.cmdline()]
+    [scheduler, *_] = [p for p in named if p.parent() in named]
+    scheduler.kill()
+    deadline = time.monotonic() + 30
+    while not cluster.is_another():
+        assert time.monotonic() < deadline, "tasks would wait for ever"
+        time.sleep(0.1)
+    client.close(linger=0)
+    client = cluster.connect()
+    assert client.load_balanced_view().apply_sync(abs, -1) == 1
+    client.close()
+
+
 def test_a_cluster_that_does_not_come_up_is_said_with_its_logs(tmp_path, monkeypatch):
     (tmp_path / "ipyparallel").mkdir()
     (tmp_path / "ipyparallel" / "__init__.py").write_text("raise RuntimeError('no ports today')")

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -288,15 +288,15 @@ class Machine:
 
 
 class Laptop(Machine):
-    """A machine with a cable to ``ctl``, and no way into the network of the others.
+    """A machine with a cable to the controller's, and no way into the network of the others.
 
-    What listens at ctl's address there, as its sshd does everywhere, is out of its reach.
+    What listens at that one's address there, as its sshd does everywhere, is out of its reach.
     """
 
     def __init__(self, bed: Testbed, name: str, address: str, to: str) -> None:
         super().__init__(bed, name, address)
         self._to = to
-        self._socket = (f"{bed.prefix}-ctl", "eth1")
+        self._socket = (f"{bed.prefix}-{bed.controller}", "eth1")
 
     @property
     def hosts(self) -> Path:
@@ -306,7 +306,8 @@ class Laptop(Machine):
         where, card = self._socket
         _run("ip", "-n", where, "address", "add", f"{self._to}/24", "dev", card)
         _run("ip", "-n", where, "link", "set", card, "up")
-        self.hosts.write_text(f"127.0.0.1 localhost\n{self._to} ctl\n{self.address} {self.name}\n")
+        named = {"localhost": "127.0.0.1", self._bed.controller: self._to, self.name: self.address}
+        self.hosts.write_text("".join(f"{address} {name}\n" for name, address in named.items()))
 
 
 class Testbed:
@@ -316,25 +317,26 @@ class Testbed:
     ----------
     folder : Path
         What they share; empty.
-    hosts : int
-        How many beside ``ctl``.
+    hosts : int or mapping
+        How many beside ``ctl``; or other names for all of them, that of the controller's machine
+        first, and the address of each.
+    user : str
+        What root is called there.
     """
 
     __test__ = False
 
-    def __init__(self, folder: Path, hosts: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, hosts: int | Mapping[str, str], user: str = "root") -> None:
+        self.folder, self.user = folder, user
         #: Each machine has another folder there; root's own may hold the interpreter.
         self.home = folder / "home"
         # several of them may be up at once
         self.prefix = f"lk{os.getpid()}-{next(_NUMBERS)}"
         self.switch = f"{self.prefix}-switch"
-        names = ["ctl", *(f"h{i}" for i in range(1, hosts + 1))]
-        numbers = [100, *range(1, hosts + 1)]
-        self.machines = {
-            name: Machine(self, name, f"{_NETWORK}.{number}")
-            for name, number in zip(names, numbers, strict=True)
-        }
+        addresses = _usual(hosts) if isinstance(hosts, int) else hosts
+        #: The name of the controller's machine.
+        self.controller = next(iter(addresses))
+        self.machines = {name: Machine(self, name, at) for name, at in addresses.items()}
         self.laptop = Laptop(self, "lap", f"{_FAR}.2", to=f"{_FAR}.1")
         self.machines["lap"] = self.laptop
 
@@ -361,9 +363,9 @@ class Testbed:
         _run("ip", "-n", self.switch, "link", "set", "bridge", "up")
         self.home.mkdir()
         users = Path("/etc/passwd").read_text()
-        users = re.sub(
-            r"^root:.*", f"root:x:0:0:root:{self.home}:/bin/bash", users, flags=re.MULTILINE
-        )
+        # whoever looks for the name of 0 finds the first
+        both = "\n".join(f"{n}:x:0:0::{self.home}:/bin/bash" for n in (self.user, "root"))
+        users = re.sub(r"^root:.*", both, users, flags=re.MULTILINE)
         (self.folder / "passwd").write_text(users)
         named = [f"{m.address} {m.name}" for m in self.machines.values()]
         (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *named, ""]))
@@ -378,8 +380,14 @@ class Testbed:
     def _known(self) -> Iterator[str]:
         for machine in self.machines.values():
             kind, key, *_ = (machine.folder / "key.pub").read_text().split()
-            far = f",{_FAR}.1" if machine.name == "ctl" else ""
+            far = f",{_FAR}.1" if machine.name == self.controller else ""
             yield f"{machine.name},{machine.address}{far} {kind} {key}\n"
+
+
+def _usual(hosts: int) -> dict[str, str]:
+    """Return names and addresses of machines that need no particular ones."""
+    names = {"ctl": 100, **{f"h{i}": i for i in range(1, hosts + 1)}}
+    return {name: f"{_NETWORK}.{number}" for name, number in names.items()}
 
 
 def python(code: str) -> Sequence[str]:

@@ -123,7 +123,7 @@ def lab(cluster, host, notebook, tmp_path, monkeypatch):
         until(lambda: made.numberOfEngines() == 2)
 
 
-def until(condition, timeout_s=30.0):
+def until(condition, timeout_s=90.0):
     """Wait for a condition."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -30,7 +30,7 @@ from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable
 STATUS = labkit.Experiment.STATUS
 
 
-def until(condition, timeout_s=30.0):
+def until(condition, timeout_s=60.0):
     """Wait for a condition."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -74,11 +74,11 @@ def test_create_with_waits_before_it_locks(lab):
 
 
 def test_what_is_cancelled_stays_so_when_its_outcome_arrives(lab):
-    lab.runExperiment(Sleeps(0.5))
+    lab.runExperiment(Sleeps(2.0))
     for job in lab.notebook().allPendingResults():
         lab.notebook().cancelPendingResult(job)
     assert lab.wait()
-    time.sleep(1.5)
+    time.sleep(2.5)
     lab.updateResults()
     frame = lab.notebook().dataframe(only_successful=False)
     assert list(frame[labkit.Experiment.EXCEPTION]) == ["Cancelled"] * 4

@@ -3,9 +3,11 @@
 import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 import labkit
 from labkit.labs.progress import Progress
 
-from .experiments import Fails
+from .experiments import Fails, Sleeps
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,3 +67,18 @@ def test_a_lab_can_be_told(capsys, wanted):
     lab.runExperiment(Fails())
     assert ("6/6" in capsys.readouterr().err) == wanted
     assert len(lab.notebook().dataframe()) == 3, "the bar is not taken for what experiments print"
+
+
+def test_a_bar_has_what_comes_meanwhile_whoever_records_it(cluster, notebook, capsys, monkeypatch):
+    with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
+        lab.progress = True
+        # as the thread that records does, which may be there at any moment
+        is_all_here = lab._is_all_here
+        monkeypatch.setattr(lab, "_is_all_here", lambda: (lab.ingest(), is_all_here())[1])
+        lab["x"] = range(12)
+        lab.runExperiment(Sleeps(0.1), chunk=1)
+        while not lab._traffic.has_arrivals() and notebook.numberOfResults() < 2:
+            time.sleep(0.01)
+        assert lab.wait(timeout=60)
+    done, total = re.findall(r"(\d+)/(\d+)", capsys.readouterr().err)[-1]
+    assert done == total

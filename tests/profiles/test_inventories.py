@@ -2,18 +2,16 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 import labkit
 from labkit.cluster.inventory import load
-from labkit.errors import ClusterStartError, InventoryError
+from labkit.errors import InventoryError
 
 from ..cluster.testbed import ROOT, python
 from ..labs.experiments import Square
@@ -52,39 +50,22 @@ def test_an_inventory_is_sound_but_for_names_that_are_examples(name):
 
 @pytest.fixture
 def workstation(tmp_path):
-    """A cluster on this machine, started by ipyparallel's own command; its IPython folder."""
+    """A cluster on this machine, as its README starts and stops it; its IPython folder."""
     environment = {**os.environ, "IPYTHONDIR": os.fspath(tmp_path), "PYTHONPATH": str(ROOT)}
-    hosts = tmp_path / "hosts.yaml"
-    hosts.write_text(inventory("workstation") + f"defaults: {{python: {sys.executable}}}\n")
-    generate = [sys.executable, "-m", "labkit", "profile", "generate", hosts]
-    subprocess.run(generate, env=environment, check=True, stdout=subprocess.DEVNULL)
-    start = [sys.executable, "-m", "ipyparallel.cluster", "start", "--profile=workstation"]
-    log = (tmp_path / "ipcluster.log").open("wb")
-    with log, subprocess.Popen(start, env=environment, stdout=log, stderr=log) as process:
-        yield process, tmp_path
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
 
+    def run(*words):
+        command = [sys.executable, "-m", "labkit", *words]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
-def connected(process, ipython_dir, engines, timeout_s=60):
-    log = ipython_dir / "ipcluster.log"
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            lab = labkit.ClusterLab(profile="workstation", ipython_dir=os.fspath(ipython_dir))
-        except ClusterStartError:
-            time.sleep(0.2)
-            continue
-        if lab.numberOfEngines() == engines:
-            return lab
-        lab.close()
-        time.sleep(0.2)
-    raise AssertionError(log.read_text())
+    run("profile", "generate", PROFILES / "workstation" / "hosts.yaml")
+    run("cluster", "start", "--profile", "workstation")
+    yield tmp_path
+    run("cluster", "stop", "--profile", "workstation")
 
 
 def test_on_a_workstation_a_lab_finds_an_engine_for_each_core(workstation):
-    with connected(*workstation, len(os.sched_getaffinity(0))) as lab:
+    with labkit.ClusterLab(profile="workstation", ipython_dir=os.fspath(workstation)) as lab:
+        assert lab.numberOfEngines() == len(os.sched_getaffinity(0))
         lab.runExperiment(Square())
         assert lab.wait(timeout=60)
         assert sorted(lab.dataframe()["area"]) == [0, 1, 4, 9, 16, 25]
@@ -115,7 +96,7 @@ HOSTNAME = "os.uname().nodename"
 
 def test_five_machines_with_a_shared_disk(cluster, bed):
     running = cluster(on_testbed("shared-disk", bed, **{"cl-0": "ctl", r"cl-\[1-4\]": "h[1-3]"}))
-    running.start()
+    running.labkit("start")
     assert sorted(running.each(HOSTNAME, 3)) == ["h1", "h2", "h3"]
 
 
@@ -125,7 +106,7 @@ def test_machines_with_disks_of_their_own(cluster, bed):
         "own-disks", bed, **hosts, **{"2222": "22", "~/.ssh/lab": f"{bed.folder}/key"}
     )
     running = cluster(text, shared=False)
-    running.start()
+    running.labkit("start")
     asked = f"[{HOSTNAME}, os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ['OMP_NUM_THREADS']]"
     assert sorted(running.each(asked, 3)) == [
         ["h1", None, "1"],
@@ -137,7 +118,7 @@ def test_machines_with_disks_of_their_own(cluster, bed):
 def test_machines_behind_a_login_node(cluster, bed):
     hosts = {"host: lab": "host: ctl", "@login": "@h1", r"n\[01-16\]": "h[2-3]"}
     running = cluster(on_testbed("login-node", bed, **hosts))
-    running.start()
+    running.labkit("start")
     asked = f"[{HOSTNAME}, os.environ['SSH_CONNECTION'].split(' ')[0]]"
     assert sorted(running.each(asked, 2)) == [["h2", "10.77.0.1"], ["h3", "10.77.0.1"]]
 
@@ -145,7 +126,7 @@ def test_machines_behind_a_login_node(cluster, bed):
 def test_a_laptop_and_its_shadow(cluster, bed):
     names = {"cl-0": "ctl", r"cl-\[1-4\]": "h[1-2]"}
     running = cluster(on_testbed("laptop-shadow", bed, **names), shared=False)
-    running.start()
+    running.labkit("start")
     assert sorted(running.each(HOSTNAME, 2)) == ["h1", "h2"]
     bed["lap"].execute("labkit", "profile", "shadow", "root@ctl")
     code = """
