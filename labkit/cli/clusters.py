@@ -13,6 +13,7 @@ from labkit.cli.tables import table
 from labkit.cluster import profiles
 from labkit.cluster.arrival import Arrival
 from labkit.cluster.clusters import Cluster
+from labkit.cluster.deliveries import Delivery
 from labkit.cluster.standing import EngineStatus
 from labkit.errors import ParameterError
 
@@ -67,7 +68,15 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     there = sum(arrival.engines for arrival in arrivals)
     whole = sum(arrival.is_whole for arrival in arrivals)
     summary = f"{there} engines, {whole} of {len(arrivals)} hosts whole, {seconds:.1f} s"
-    return is_whole, "\n".join([table(head, rows), *reasons, summary])
+    sent = [_sent(a.host, a.delivery) for a in arrivals if a.delivery is not None]
+    return is_whole, "\n".join([table(head, rows), *sent, *reasons, summary])
+
+
+def _sent(host: str, delivery: Delivery) -> str:
+    return (
+        f"{host}: has got {delivery.wheels} wheels, {delivery.size_bytes / 1e6:.0f} MB, and an "
+        f"environment of them, in {delivery.seconds:.1f} s"
+    )
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -20,7 +20,7 @@ from labkit.errors import suggestion
 __all__ = ["AnsibleDocument", "is_ansible"]
 
 _GROUP_KEYS = ("children", "hosts", "vars")
-_WHOLE = ("controller", "encryption", "profile", "shared_filesystem")
+_WHOLE = ("controller", "encryption", "packages", "profile", "restarts", "shared_filesystem")
 
 #: Groups that every inventory has, and that tell nothing about their hosts.
 _NO_TAGS = ("all", "ungrouped")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from labkit.cluster.deliveries import Delivery
 from labkit.cluster.standing import sessions
 from labkit.errors import ClusterStartError
 
@@ -37,6 +38,8 @@ class Arrival:
     """How long that took, from the launch to the last of them; None when none has."""
     why: tuple[str, ...] = ()
     """What is known of those that have not, with the last lines of their logs."""
+    delivery: Delivery | None = None
+    """What the host was sent first, if it was sent anything."""
     notes: tuple[str, ...] = ()
     """What is different there, and may matter to what runs."""
 
@@ -101,4 +104,5 @@ def _arrival(launcher: HostsLauncher, host: str, seen: Mapping[str, tuple[int, f
         why.append(launcher.failures[host])
     elif (missing := started - engines - len(why)) > 0:
         why.append(f"{missing} of {started} engines have not registered in time")
-    return Arrival(host, started, engines, seconds, tuple(why), tuple(launcher.notes.get(host, ())))
+    delivery, notes = launcher.deliveries.get(host), tuple(launcher.notes.get(host, ()))
+    return Arrival(host, started, engines, seconds, tuple(why), delivery, notes)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import queue
-import shlex
+import shutil
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from labkit.errors import ClusterError
 
@@ -28,11 +29,18 @@ SSH = (
     *("-o", "ServerAliveInterval=15"),
 )
 
-#: What the host's Python executes first: it takes the source, which calls main.
-BOOT = "import json,sys;r=json.loads(sys.stdin.readline());exec(r.pop('agent'))"
+#: Pieces in which files are sent, in bytes.
+_PIECE = 2**20
 
 #: The modules that a host gets, each after those that it imports.
-_SENT = ("hostprocesses", "hostrequests", "hostprobe", "hostengines", "hostagent")
+_SENT = (
+    "hostprocesses",
+    "hostrequests",
+    "hostenvironment",
+    "hostprobe",
+    "hostengines",
+    "hostagent",
+)
 
 _UNPACK = """\
 import sys, types
@@ -53,15 +61,13 @@ def source() -> str:
     return _UNPACK.format(modules=[("labkit", ""), ("labkit.cluster", ""), *texts])
 
 
-def command(python: str, token: str, words: Sequence[str] | None, connect_s: float) -> list[str]:
+def command(line: str, words: Sequence[str] | None, connect_s: float) -> list[str]:
     """Return what connects with an agent.
 
     Parameters
     ----------
-    python : str
-        The host's interpreter; a leading ``~/`` is the home there.
-    token : str
-        The agent's.
+    line : str
+        What the host's shell is to execute.
     words : sequence of str or None
         ssh's arguments, the address last; None for this machine.
     connect_s : float
@@ -69,17 +75,14 @@ def command(python: str, token: str, words: Sequence[str] | None, connect_s: flo
 
     Examples
     --------
-    >>> command("~/venv/bin/python", "t", None, 1)[:2]
-    ['sh', '-c']
+    >>> command("exec true", None, 1)
+    ['sh', '-c', 'exec true']
     """
-    home, slash, rest = python.partition("~/")
-    quoted = f'"$HOME"/{shlex.quote(rest)}' if slash and not home else shlex.quote(python)
-    remote = f"exec {quoted} -c {shlex.quote(BOOT)} {token}"
     if words is None:
-        return ["sh", "-c", remote]
+        return ["sh", "-c", line]
     *options, address = words
     timeout = f"ConnectTimeout={max(1, round(connect_s))}"
-    return [*SSH, "-o", timeout, *options, address, remote]
+    return [*SSH, "-o", timeout, *options, address, line]
 
 
 class Channel:
@@ -128,9 +131,26 @@ class Channel:
         ClusterError
             When the connection has ended.
         """
+        self._write(io.BytesIO(json.dumps(what).encode() + b"\n"))
+
+    def send_file(self, path: Path) -> int:
+        """Send a file, after a line with its name and size; return the size, in bytes.
+
+        Raises
+        ------
+        ClusterError
+            When the connection has ended.
+        """
+        size = path.stat().st_size
+        self.send(name=path.stem, size=size)
+        with path.open("rb") as content:
+            self._write(content)
+        return size
+
+    def _write(self, content: BinaryIO) -> None:
         assert self._ssh.stdin is not None
         try:
-            self._ssh.stdin.write(json.dumps(what).encode() + b"\n")
+            shutil.copyfileobj(content, self._ssh.stdin, _PIECE)
             self._ssh.stdin.flush()
         except (OSError, ValueError) as e:
             raise ClusterError(f"{self.host}: {self.why_ended()}") from e
@@ -176,9 +196,13 @@ class Channel:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def cut(self) -> None:
+        """End the connection; whoever waits for something is told so."""
+        self._ssh.kill()
+
     def close(self) -> None:
         """Cut the connection; the agent stays."""
-        self._ssh.kill()
+        self.cut()
         self._ssh.wait()
         self._thread.join()
         for stream in (self._ssh.stdin, self._ssh.stdout, self._errors):

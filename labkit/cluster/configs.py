@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from labkit.cluster import sshconfig
+from labkit.cluster.interpreters import SENT, is_sent
 from labkit.cluster.inventory import Host, Inventory
 from labkit.engine.threads import THREADS, limited
 from labkit.errors import InventoryError
@@ -111,6 +112,9 @@ def _starter(inventory: Inventory) -> Iterator[str]:
     yield f"c.HostsLauncher.shared_filesystem = {_literal(inventory.shared_filesystem)}"
     yield "# how often an engine that dies is started again"
     yield f"c.HostsLauncher.restarts = {inventory.restarts}"
+    if inventory.packages:
+        yield "# what hosts with python: bundle get beside labkit"
+        yield f"c.HostsLauncher.packages = {_literal(inventory.packages)}"
     yield f"c.HostsLauncher.engines = {_mapping(_entries(inventory, _settings))}"
 
 
@@ -161,6 +165,7 @@ def _settings(inventory: Inventory, host: Host) -> Any:
 
 def _stock_starter(inventory: Inventory) -> Iterator[str]:
     _assert_numbers(inventory)
+    _assert_own_pythons(inventory)
     yield from _head(f"Engines on {_count(inventory)}, started by ipyparallel's own launcher.")
     yield ""
     yield from _engine_function()
@@ -183,16 +188,21 @@ def _stock_starter(inventory: Inventory) -> Iterator[str]:
 
 
 def _assert_numbers(inventory: Inventory) -> None:
-    uncounted = [host.name for host in inventory.hosts if not isinstance(host.engines, int)]
-    if uncounted:
-        raise InventoryError(
-            inventory.file,
-            [
-                f"{inventory.file}: ipyparallel's own launcher counts no cores: write "
-                f"engines: 8, or another number, for {', '.join(uncounted[:5])}"
-                f"{' and others' * (len(uncounted) > 5)}"
-            ],
-        )
+    uncounted = [host for host in inventory.hosts if not isinstance(host.engines, int)]
+    _refuse(inventory, "counts no cores: write engines: 8, or another number, for", uncounted)
+
+
+def _assert_own_pythons(inventory: Inventory) -> None:
+    bare = [host for host in inventory.hosts if is_sent(host.python)]
+    what = f"sends no environment, as python: {SENT} asks for: write the path of a Python with"
+    _refuse(inventory, f"{what} ipyparallel for", bare)
+
+
+def _refuse(inventory: Inventory, what: str, hosts: Sequence[Host]) -> None:
+    if hosts:
+        names = ", ".join(host.name for host in hosts[:5])
+        said = f"{inventory.file}: ipyparallel's own launcher {what} {names}"
+        raise InventoryError(inventory.file, [said + " and others" * (len(hosts) > 5)])
 
 
 def _stock_entries(inventory: Inventory) -> Iterator[tuple[str, Any]]:

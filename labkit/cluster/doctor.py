@@ -138,10 +138,14 @@ def _of_host(
     host: str, probe: Mapping[str, Any], open_: Sequence[tuple[str, int]]
 ) -> Iterator[Finding]:
     if "failed" in probe:
-        yield Finding(host, "ssh", False, f"{probe['failed']}{_remedy(probe['failed'], probe)}")
+        told = f"{probe['failed']}{_remedy(probe['failed'], probe)}"
+        yield Finding(host, probe.get("check", "ssh"), False, told)
         return
     yield Finding(host, "ssh", True, f"{probe['seconds']:.1f} s")
-    yield from _of_versions(host, probe)
+    if probe["venv"] is None or probe["venv"]["is_there"]:
+        yield from _of_versions(host, probe)
+    if probe["venv"] is not None:
+        yield Finding(host, "environment", *_environment(probe["venv"]))
     for check, (is_ok, told) in {
         "clock": _clock(probe["ahead_s"]),
         "files": _files(probe),
@@ -177,6 +181,14 @@ def _of_versions(host: str, probe: Mapping[str, Any]) -> Iterator[Finding]:
         is_alike = other is not None and alike(package, other, own)
         remedy = f"; install {package}=={own} there, as here"
         yield Finding(host, package, is_alike, (other or "is missing") + remedy * (not is_alike))
+
+
+def _environment(venv: Mapping[str, Any]) -> tuple[bool, str]:
+    if venv["unfit"]:
+        return False, str(venv["unfit"])
+    if venv["is_there"]:
+        return True, "is there, with what is installed here"
+    return True, "is made when the cluster starts, of wheels that are sent"
 
 
 def _clock(ahead_s: float) -> tuple[bool, str]:

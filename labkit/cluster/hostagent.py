@@ -10,6 +10,7 @@ agent with them: a new connection finds it by its token, and speaks with it thro
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -18,10 +19,13 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from labkit.cluster.hostengines import Engine
+from labkit.cluster.hostenvironment import is_missing, make
 from labkit.cluster.hostprobe import probe, versions
 from labkit.cluster.hostprocesses import (
     GRACE_S,
@@ -58,17 +62,25 @@ _FORSAKEN = b"Maximum number of heartbeats misses reached"
 
 
 def main(request: dict[str, Any]) -> None:
-    """Do what is asked for: ``start``, ``stop``, ``ask``, ``logs`` or ``probe``."""
-    if request["do"] == "start":
+    """Do what is asked for: ``start``, ``stop``, ``ask``, ``logs``, ``probe`` or ``equip``."""
+    if request["do"] != "start":
+        _tell(request["token"], _answer(request))
+    elif is_missing(request):
+        _tell(request["token"], {"is_missing": True})
+    else:
         _fork()
         _Agent(request).run()
-    else:
-        work = {"ask": ask, "logs": logs, "probe": probe, "stop": stop}[request["do"]]
-        try:
-            report = work(request)
-        except OSError as e:
-            report = {"failed": str(e)}
-        _tell(request["token"], report)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Do what needs no agent; return what has come of it."""
+    equip = functools.partial(make, tell=functools.partial(_tell, request["token"]))
+    work: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]
+    work = {"ask": ask, "equip": equip, "logs": logs, "probe": probe, "stop": stop}
+    try:
+        return work[request["do"]](request)
+    except (OSError, zipfile.BadZipFile) as e:
+        return {"failed": str(e)}
 
 
 def _fork() -> None:

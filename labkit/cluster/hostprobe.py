@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from labkit.cluster.hostenvironment import is_missing, unfit
+
 __all__ = ["PACKAGES", "probe", "versions"]
 
 #: What engines need beside Python.
@@ -31,6 +33,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "sees_profile": Path(request["profile_dir"], request["mark"]).exists(),
         "closed": _closed(request["controller"]),
         "wrong_directory": _wrong_directory(request["directory"]),
+        "venv": _venv(request),
     }
     # the last of all, so that it is compared at once
     return {**found, "clock": time.time()}
@@ -49,6 +52,14 @@ def _version(package: str) -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
     return None
+
+
+def _venv(request: dict[str, Any]) -> dict[str, Any] | None:
+    """Return whether the environment is there that is asked for, or what is in its way."""
+    if request["venv"] is None:
+        return None
+    is_there = not is_missing(request)
+    return {"is_there": is_there, "unfit": None if is_there else unfit(request["venv"])}
 
 
 def _cores() -> int:

@@ -147,12 +147,12 @@ def marked(token: str) -> list[int]:
 
 def named(token: str) -> list[int]:
     """Return the other processes that are called with a token, where there is /proc."""
-    end = f"\0{token}\0".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         # it may have ended meanwhile
         with contextlib.suppress(OSError):
-            if path.read_bytes().endswith(end) and path.parent.name != str(os.getpid()):
+            is_named = token.encode() in path.read_bytes().split(b"\0")
+            if is_named and path.parent.name != str(os.getpid()):
                 found.append(int(path.parent.name))
     return found
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from labkit.cluster import ansible, sshconfig
 from labkit.cluster.hostranges import RangeMistake, expand
+from labkit.cluster.interpreters import SENT, is_sent
 from labkit.cluster.positions import Document, Mistakes, Place, Route
 from labkit.cluster.settings import HostSettings, InventorySettings, name_mistake
 from labkit.errors import suggestion
@@ -51,7 +52,7 @@ class Host:
     jump: str | None = None
     """The host through which it is reached."""
     python: str = "python3"
-    """The interpreter of the engines."""
+    """The interpreter of the engines; ``bundle`` when labkit makes an environment."""
     directory: str | None = None
     """Where they work; None is the user's home."""
     env: dict[str, str] = field(default_factory=dict)
@@ -88,6 +89,8 @@ class Inventory:
     """How often an engine that dies is started again."""
     hosts: tuple[Host, ...]
     """The machines on which engines run, in the order of the file."""
+    packages: tuple[str, ...] = ()
+    """What hosts get beside labkit where it makes their environment."""
 
     @property
     def engines(self) -> int | None:
@@ -127,7 +130,7 @@ def _checked(document: Read) -> Inventory:
         mistakes.check()
         raise AssertionError("what makes no settings is a mistake")
     hosts = _hosts(settings, document, mistakes)
-    for check in (_check_addresses, _check_interface, _check_jumps):
+    for check in (_check_addresses, _check_interface, _check_jumps, _check_packages):
         check(settings, hosts, document, mistakes)
     mistakes.check()
     ports = settings.controller.ports
@@ -142,6 +145,7 @@ def _checked(document: Read) -> Inventory:
         encryption=settings.encryption,
         restarts=settings.restarts,
         hosts=tuple(hosts),
+        packages=tuple(settings.packages),
     )
 
 
@@ -307,6 +311,19 @@ def _check_interface(
             document.place(("controller",)),
             f"controller: interface is missing: the IPv4 address of {settings.controller.host} "
             f"at which {far} reaches it, as in interface: 10.0.0.1",
+        )
+
+
+def _check_packages(
+    settings: InventorySettings,
+    hosts: list[Host],
+    document: Read,
+    mistakes: Mistakes,
+) -> None:
+    if settings.packages and not any(is_sent(host.python) for host in hosts):
+        mistakes.add(
+            document.place(("packages",), of_key=True),
+            f"packages: nobody gets them: hosts that are to say python: {SENT}",
         )
 
 

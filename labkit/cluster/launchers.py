@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from ipyparallel.apps.baseapp import BaseParallelApplication
 from ipyparallel.cluster.launcher import BaseLauncher, NotRunning
-from traitlets import Bool, Enum, Float, Integer, Union
+from traitlets import Bool, Enum, Float, Integer, List, Unicode, Union
 
 from labkit.cluster.configs import ENGINE
 from labkit.cluster.crews import Crew
+from labkit.cluster.deliveries import Delivery, Supplier
 from labkit.cluster.links import new_token
 from labkit.cluster.roster import Agent
 from labkit.cluster.versions import differences, refusal
@@ -40,7 +41,8 @@ class HostsLauncher(Crew):
 
     ``engines`` says which hosts, by name or pattern, and how many engines each; or a dict:
     ``n`` (a number, ``"cores"`` or ``"cores-1"``), ``ssh_args``, ``address``, ``local``,
-    ``python``, ``directory``, ``threads`` and ``environment``.
+    ``python``, ``directory``, ``threads`` and ``environment``. Where ``python`` is
+    ``"bundle"``, the engines run in a virtual environment that the host gets first.
     """
 
     shared_filesystem = Union(
@@ -54,6 +56,17 @@ class HostsLauncher(Crew):
     restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
         config=True
     )
+    packages = List(
+        Unicode(), help="What the environments of hosts have beside labkit, where it makes them."
+    ).tag(config=True)
+    delivery_timeout = Float(
+        600.0, help="How long a host may take until it has its environment, in seconds."
+    ).tag(config=True)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: What was sent to hosts at the last start, by name.
+        self.deliveries: dict[str, Delivery] = {}
 
     # ---------- what ipyparallel asks for ----------
 
@@ -93,7 +106,7 @@ class HostsLauncher(Crew):
         self.loop  # noqa: B018
         hosts = self.wanted
         self._began = time.monotonic()
-        self.failures = {}
+        self.failures, self.deliveries = {}, {}
         with self.roster.held(), self._mark() as mark:
             if self._is_unlimited(n):
                 await self._everywhere(functools.partial(self._launch, mark=mark), hosts)
@@ -196,6 +209,7 @@ class HostsLauncher(Crew):
         controller : sequence of (str, int)
             The addresses and ports of the controller that it is to connect with.
         """
+        self._supplier  # noqa: B018
         with self._mark() as mark:
             work = functools.partial(self._probe, mark=mark, controller=controller)
             return self._links.at_once(work, self._hosts)
@@ -215,6 +229,7 @@ class HostsLauncher(Crew):
         self._began = time.monotonic()
         self.loop  # noqa: B018
         self.lost = {h: told for h, told in self.lost.items() if h not in counts}
+        self.deliveries = {}
         with self.roster.held(), self._mark() as mark:
             self.update()
             self.scaled = {**self.scaled, **counts}
@@ -247,6 +262,8 @@ class HostsLauncher(Crew):
             # if this process is killed now, a stop finds what it has begun
             self._running |= {host: Agent(0, new_token(), 0) for host in hosts}
             self.note()
+            # one for all threads
+            self._supplier  # noqa: B018
             self._links.at_once(functools.partial(self._launch, mark=mark), hosts)
             self.note()
         return hosts
@@ -271,8 +288,14 @@ class HostsLauncher(Crew):
         asked = getattr(self.parent, "n", None)
         return asked is None and n == os.cpu_count()
 
+    @functools.cached_property
+    def _supplier(self) -> Supplier:
+        return Supplier(self._links, self.packages, self.delivery_timeout)
+
     async def _everywhere(self, work: Callable[[str], _R], hosts: Iterable[str]) -> dict[str, _R]:
         """Do the same for all hosts at once."""
+        # one for all threads
+        self._supplier  # noqa: B018
         return await asyncio.to_thread(self._links.at_once, work, hosts)
 
     # ---------- one host ----------
@@ -286,18 +309,43 @@ class HostsLauncher(Crew):
         """Start the agent of a host; return how many engines it can have."""
         noted = self._running.pop(host, None)
         token = noted.token if noted is not None else new_token()
-        with self._links.gate(host):
-            channel = self._links.connect(host, token, self.start_timeout / 3)
-            try:
-                channel.request(do="start", **self._request(host, mark))
-                report = channel.receive(time.monotonic() + self.start_timeout)
-                self._check_versions(host, report["versions"])
-            except ClusterError as e:
-                self._note_failure(host, e)
-                channel.close()
-                return 0
-        self._running[host] = Agent(report["pid"], token, 0, channel)
+        try:
+            with self._links.gate(host):
+                agent, report = self._called(host, token, mark)
+                if agent is None:
+                    self._equip(host)
+                    agent, report = self._called(host, token, mark)
+            if agent is None:
+                raise ClusterError("its environment was made, and is not there any more")
+        except ClusterError as e:
+            self._note_failure(host, e)
+            return 0
+        self._running[host] = agent
         return int(report["can"])
+
+    def _called(self, host: str, token: str, mark: str) -> tuple[Agent | None, dict[str, Any]]:
+        """Return the agent of a host, and its first report; None when it lacks the environment."""
+        request = self._request(host, mark)
+        channel = self._links.connect(host, token, self.start_timeout / 3, _name(request["venv"]))
+        try:
+            channel.request(do="start", **request)
+            report = channel.receive(time.monotonic() + self.start_timeout)
+            if "is_missing" not in report:
+                self._check_versions(host, report["versions"])
+        except ClusterError:
+            channel.close()
+            raise
+        if "is_missing" in report:
+            channel.close()
+            return None, report
+        return Agent(report["pid"], token, 0, channel), report
+
+    def _equip(self, host: str) -> None:
+        """Have a host get its environment."""
+        self.log.info("%s: has no environment for these packages yet; it gets one", host)
+        made = self._supplier.deliver(host, self._hosts[host].get("environment", {}))
+        self.deliveries[host] = made
+        self.log.info("%s: %d wheels were sent, %.1f s", host, made.wheels, made.seconds)
 
     def _check_versions(self, host: str, there: Mapping[str, str | None]) -> None:
         """Note what is different on a host, or refuse it.
@@ -329,6 +377,7 @@ class HostsLauncher(Crew):
             "ipengine_config": settings.read_text() if settings.exists() else None,
             "arguments": list(self.engine_args),
             "restarts": self.restarts,
+            "venv": self._supplier.wanted() if self._links.is_equipped(host) else None,
             **self._place(host, mark),
         }
 
@@ -431,12 +480,19 @@ class HostsLauncher(Crew):
         return self._links.ask(host, new_token(), do="logs", lines=lines, **place)
 
     def _probe(self, host: str, mark: str, controller: Sequence[tuple[str, int]]) -> dict[str, Any]:
-        told = {**self._request(host, mark), "do": "probe", "controller": list(controller)}
+        try:
+            told = {**self._request(host, mark), "do": "probe", "controller": list(controller)}
+        except ClusterError as e:
+            return {"failed": str(e), "check": "environment"}
         began = time.monotonic()
         found = self._links.ask(host, new_token(), self.start_timeout, **told)
         # the clocks are compared where the answer has just come
         told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
         return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}
+
+
+def _name(venv: Mapping[str, Any] | None) -> str | None:
+    return None if venv is None else str(venv["name"])
 
 
 def _survivors(left: list[int]) -> str:

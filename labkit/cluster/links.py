@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from labkit.cluster.channels import Channel, command
+from labkit.cluster.interpreters import command_line, is_sent
 from labkit.errors import ClusterError
 
 __all__ = ["Links", "new_token"]
@@ -50,13 +51,26 @@ class Links:
         self._hosts, self._ssh_args, self._python = hosts, ssh_args, python
         self._jumps = threading.BoundedSemaphore(_THROUGH_JUMPS)
 
-    def connect(self, host: str, token: str, connect_s: float) -> Channel:
-        """Return a connection with a host, for an agent of this token."""
+    def connect(self, host: str, token: str, connect_s: float, venv: str | None = None) -> Channel:
+        """Return a connection with a host, for an agent of this token.
+
+        ``venv`` names the environment that labkit has made there, or is to make; without it,
+        any Python there will do.
+        """
+        told = self._hosts.get(host, {})
+        line = command_line(self._interpreter(host), token, told.get("environment", {}), venv)
+        return Channel(host, command(line, self._words(host), connect_s), token)
+
+    def _interpreter(self, host: str) -> str:
         told = self._hosts.get(host, {})
         # what starts the cluster here has all that engines need
         usual = sys.executable if told.get("local") else self._python
         python = str(told.get("python", usual))
-        return Channel(host, command(python, token, self._words(host), connect_s), token)
+        return sys.executable if told.get("local") and is_sent(python) else python
+
+    def is_equipped(self, host: str) -> bool:
+        """Test whether labkit makes the environment of a host's engines."""
+        return is_sent(self._interpreter(host))
 
     def gate(self, host: str) -> AbstractContextManager[Any]:
         """Return what is held while a host is connected with: those behind a jump take turns."""
@@ -73,13 +87,16 @@ class Links:
     def ask(self, host: str, token: str, limit_s: float = _ANSWER_S, **what: Any) -> dict[str, Any]:
         """Have a host do something over a new connection.
 
+        With ``venv``, it does so in that environment, if it has it.
+
         Returns
         -------
         dict
             Its answer; ``failed`` with the reason when there is none.
         """
         with self.gate(host):
-            channel = self.connect(host, token, limit_s / 4)
+            venv = what.get("venv")
+            channel = self.connect(host, token, limit_s / 4, venv["name"] if venv else None)
             try:
                 channel.request(**what)
                 return channel.receive(time.monotonic() + limit_s)

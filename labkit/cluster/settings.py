@@ -6,7 +6,10 @@ import ipaddress
 import re
 from typing import Annotated, Any, Literal
 
+from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from labkit.cluster.interpreters import SENT
 
 __all__ = ["ControllerSettings", "HostSettings", "InventorySettings", "SSHSettings", "name_mistake"]
 
@@ -97,6 +100,25 @@ def _line(value: Any) -> Any:
     return value
 
 
+def _python(value: Any) -> Any:
+    value = _line(value)
+    if value.startswith(f"{SENT}:") and not value.partition(":")[2].strip():
+        raise ValueError(f"{value!r} has no path: write {SENT}, or {SENT}:/path/to/python3")
+    return value
+
+
+def _packages(value: Any) -> Any:
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} should be a list of packages: [scikit-learn]")
+    for package in value:
+        try:
+            Requirement(package)
+        except (InvalidRequirement, TypeError):
+            raise ValueError(f"{package!r} is no package, as pip install takes it") from None
+    return value
+
+
 def _environment(value: Any) -> Any:
     if value is None:
         return {}
@@ -138,6 +160,7 @@ def name_mistake(name: str) -> str | None:
 
 
 _Text = {"type": "string"}
+_Texts = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 Word = Annotated[str, BeforeValidator(_word), WithJsonSchema(_Text)]
 Line = Annotated[str, BeforeValidator(_line), WithJsonSchema(_Text)]
 Jump = Annotated[str, BeforeValidator(_jump), WithJsonSchema(_Text)]
@@ -170,10 +193,11 @@ Environment = Annotated[
         {"type": "object", "additionalProperties": {"type": ["string", "integer", "number"]}}
     ),
 ]
-Tags = Annotated[
-    list[str],
-    BeforeValidator(_tags),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+Tags = Annotated[list[str], BeforeValidator(_tags), WithJsonSchema(_Texts)]
+Packages = Annotated[list[str], BeforeValidator(_packages), WithJsonSchema(_Texts)]
+# editors offer the word
+Python = Annotated[
+    str, BeforeValidator(_python), WithJsonSchema({"anyOf": [{"const": SENT}, {"type": "string"}]})
 ]
 
 
@@ -203,10 +227,12 @@ class HostSettings(_Settings):
         description="The name or address that ssh connects to; by default the host's name.",
     )
     user: Word | None = Field(default=None, description="The user there.")
-    python: Line | None = Field(
+    python: Python | None = Field(
         default=None,
         description="The Python there that has labkit; by default `python3`, and on the "
-        "controller's machine the one that starts the cluster.",
+        "controller's machine the one that starts the cluster. With `bundle`, labkit makes an "
+        "environment there, of wheels that it sends; `bundle:/path/to/python3` says by which "
+        "Python.",
     )
     directory: Line | None = Field(
         default=None, description="Where engines work; by default the user's home."
@@ -268,6 +294,11 @@ class InventorySettings(_Settings):
     )
     restarts: int = Field(
         default=5, ge=0, le=1000, description="How often an engine that dies is started again."
+    )
+    packages: Packages = Field(
+        default_factory=list,
+        description="What hosts with `python: bundle` get beside labkit and what it requires: "
+        "packages that are installed where the cluster is started.",
     )
     defaults: Annotated[HostSettings, BeforeValidator(_empty)] = Field(
         default_factory=HostSettings, description="What holds for hosts that say nothing."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,9 @@ __all__ = ["ONLY", "Group", "Sweep", "pickled", "plan"]
 
 #: What ``only=`` takes.
 ONLY = ("all", "missing", "failed")
+
+#: So many points get their keys together.
+_BLOCK = 4096
 
 
 @dataclass(slots=True)
@@ -120,24 +124,38 @@ def plan(
     UnhashableParameterError
         When a point has no key.
     """
-    groups: dict[int, tuple[Group, Callable[[Mapping[str, Any]], str]]] = {}
+    groups: dict[int, tuple[Group, point.keys]] = {}
     is_wanted = _chooser(only, rs)
-    last = None
-    for e, parameters in pairs:
-        if e is not last:
-            last = e
-            if id(e) not in groups:
-                made = Group(e, provenance.of_experiment(e), 0)
-                groups[id(e)] = made, point.keys(identity(e), _version(e))
-            group, key_of = groups[id(e)]
-        key = key_of(parameters)
-        if is_wanted(key):
-            group.points.append((key, parameters))
+    for e, points in _in_blocks(pairs):
+        if id(e) not in groups:
+            made = Group(e, provenance.of_experiment(e), 0)
+            groups[id(e)] = made, point.keys(identity(e), _version(e))
+        group, keys = groups[id(e)]
+        group.points += [
+            (key, parameters)
+            for key, parameters in zip(keys.all(points), points, strict=True)
+            if is_wanted(key)
+        ]
     first = 0
     for group, _ in groups.values():
         group.first = first
         first += len(group.points)
     return Sweep(uuid.uuid4().hex[:16], [group for group, _ in groups.values()])
+
+
+def _in_blocks(
+    pairs: Iterable[tuple[epyc.Experiment, dict[str, Any]]],
+) -> Iterator[tuple[epyc.Experiment, list[dict[str, Any]]]]:
+    """Yield experiments with points that follow each other, not too many together."""
+    rest = iter(pairs)
+    while block := list(itertools.islice(rest, _BLOCK)):
+        experiments, points = zip(*block, strict=True)
+        if len(set(map(id, experiments))) == 1:
+            yield experiments[0], [*points]
+            continue
+        for _, same in itertools.groupby(block, key=lambda pair: id(pair[0])):
+            alike = list(same)
+            yield alike[0][0], [parameters for _, parameters in alike]
 
 
 def _version(e: epyc.Experiment) -> int | str:

@@ -53,6 +53,18 @@ def test_the_whole(hosts, tmp_path):
     assert (found.profile, found.controller, found.interface) == ("night", "cl-0", "10.0.0.1")
 
 
+def test_environments_that_are_sent(hosts, tmp_path):
+    hosts(
+        EXAMPLE.replace(
+            "profile: night",
+            "profile: night\n      packages: [a]\n      restarts: 3\n      python: bundle",
+        )
+    )
+    found = load(tmp_path / "hosts.yaml")
+    assert (found.packages, found.restarts) == (("a",), 3)
+    assert found.hosts[0].python == "bundle"
+
+
 def test_what_ansible_knows_of_a_host(hosts):
     gpu = hosts(EXAMPLE)["gpu-1"]
     assert (gpu.address, gpu.user, gpu.port) == ("10.0.0.9", "alice", 2222)

@@ -88,6 +88,13 @@ def test_simple_hosts_are_simple_lines(config):
     assert found["HostsLauncher"]["engines"] == {"a[1-3]": 2, "b": "cores"}
 
 
+def test_environments_and_what_is_in_them(config):
+    head = "controller: {host: c, interface: 10.0.0.1}\npackages: [a, 'b>=1']\n"
+    found = config(head + "hosts:\n  h: {python: 'bundle:~/py'}\n")["HostsLauncher"]
+    assert found["packages"] == ["a", "b>=1"]
+    assert found["engines"] == {"h": {"n": "cores", "python": "bundle:~/py"}}
+
+
 def test_the_files_are_short(config, tmp_path):
     config(EXAMPLE)
     assert max(len((tmp_path / n).read_text().splitlines()) for n in (STARTER, CONTROLLER)) < 35
@@ -124,6 +131,11 @@ def test_stock_on_one_machine_needs_no_ssh(config):
 def test_stock_cannot_count_cores(config):
     with pytest.raises(InventoryError, match=r"counts no cores: write engines: 8.* for localhost"):
         config("hosts: {localhost: {engines: cores}}\n", stock=True)
+
+
+def test_stock_sends_no_environment(config):
+    with pytest.raises(InventoryError, match=r"as python: bundle asks for: .* for localhost"):
+        config("hosts: {localhost: {engines: 1, python: bundle}}\n", stock=True)
 
 
 def test_6400_engines_take_less_than_two_seconds(tmp_path):

@@ -88,6 +88,12 @@ def test_without_defaults(hosts):
     assert (host.python, host.engines, host.threads_per_engine) == ("python3", "cores", 1)
 
 
+def test_hosts_that_get_an_environment(hosts):
+    found = hosts("packages: scikit-learn>=1\n" + head("{a: {python: bundle}, b: {python: /py}}"))
+    assert found.packages == ("scikit-learn>=1",)
+    assert [host.python for host in found.hosts] == ["bundle", "/py"]
+
+
 def test_engines_are_counted(hosts):
     assert hosts(head("{'cl-[1-4]': {engines: 8}, b: {engines: 2}}")).engines == 34
 
@@ -114,7 +120,8 @@ def test_all_mistakes_at_once(mistakes):
         "  far: {ssh: {jump: cl-9}}\n"
     ) == [
         "1:1: unknown key profil; did you mean profile? "
-        "Known: controller, defaults, encryption, hosts, profile, restarts, shared_filesystem",
+        "Known: controller, defaults, encryption, hosts, packages, profile, restarts, "
+        "shared_filesystem",
         "2:37: interface: '10.0.0.300' is no IPv4 address of the controller's machine; "
         "* means all it has",
         "3:21: engines: 0 starts none: leave the host out instead",
@@ -151,6 +158,7 @@ def test_all_mistakes_at_once(mistakes):
         ("tags: 3", "tags: 3 should be a list"),
         ("tags: [a b]", "tags: 'a b' should be a name"),
         ("local: maybe", "local: 'maybe' should be yes or no"),
+        ("python: 'bundle:'", "python: 'bundle:' has no path: write bundle, or bundle:/path/to/"),
         ("ssh: 22", "ssh: this should be a mapping"),
         ("ssh: {port: 70000}", "port: 70000 is too large: 65535 at most"),
         ("ssh: {port: '22'}", "port: '22' is no whole number"),
@@ -182,6 +190,10 @@ def test_a_value_that_cannot_be(mistakes, setting, what):
         ("controller: {ports: 1000-1010}\nhosts: {localhost: }\n", "1:21: ports: 1000-1010 has 11"),
         ("controller: {ports: 9}\nhosts: {localhost: }\n", "1:21: ports: 9 is no range of ports"),
         ("controller: {ports: 9-1}\nhosts: {localhost: }\n", "1:21: ports: 9-1: ports go from"),
+        ("packages: 7\nhosts: {localhost: }\n", "1:11: packages: 7 should be a list of packages"),
+        ("packages: [a b]\nhosts: {localhost: }\n", "1:11: packages: 'a b' is no package, as pip"),
+        ("packages: [7]\nhosts: {localhost: }\n", "1:11: packages: 7 is no package, as pip"),
+        ("packages: a\nhosts: {localhost: }\n", "1:1: packages: nobody gets them: hosts that are"),
         ("shared_filesystem: 7\nhosts: {localhost: }\n", "1:20: shared_filesystem: 7 should be"),
     ],
 )
