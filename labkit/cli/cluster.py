@@ -27,8 +27,10 @@ def cluster() -> None:
 def start(ctx: click.Context, name: str, as_json: bool) -> None:
     """Start the controller, and engines on all hosts at once.
 
-    It returns when the engines that can come have come, and tells why others have not. The
-    exit status is 0 when all are there, and 1 when any is missing.
+    It returns when the engines that can come have come, and tells why others have not. Hosts
+    that come later get engines then. After the controller or its machine has died, it goes on
+    with the same ports and keys, as restart does. The exit status is 0 when all are there, and
+    1 when any is missing.
     """
     from labkit.cli import clusters
 
@@ -131,7 +133,7 @@ def scale(ctx: click.Context, name: str, counts: tuple[str, ...], as_json: bool)
 @click.option("--lines", type=click.IntRange(1), default=10, show_default=True, help="Of each.")
 @_JSON
 def logs(name: str, hosts: tuple[str, ...], lines: int, as_json: bool) -> None:
-    """Show the last lines of each log: the controller's, the hosts' and the engines'."""
+    """Show the last lines of each log: the controller's, the watcher's, the hosts' and engines'."""
     from labkit.cli import clusters
 
     click.echo(clusters.logs(name, hosts, lines, as_json=as_json))

@@ -64,7 +64,7 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
         return is_whole, _json(told)
     head = ["host", "engines", "started", "seconds"]
     rows = [[a.host, a.engines, a.started, _rounded(a.seconds)] for a in arrivals]
-    reasons = [f"{a.host}: {why}" for a in arrivals for why in a.why]
+    reasons = [f"{a.host}: {why}" for a in arrivals for why in (*a.why, *a.notes)]
     there = sum(arrival.engines for arrival in arrivals)
     whole = sum(arrival.is_whole for arrival in arrivals)
     summary = f"{there} engines, {whole} of {len(arrivals)} hosts whole, {seconds:.1f} s"

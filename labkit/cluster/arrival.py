@@ -40,6 +40,8 @@ class Arrival:
     """What is known of those that have not, with the last lines of their logs."""
     delivery: Delivery | None = None
     """What the host was sent first, if it was sent anything."""
+    notes: tuple[str, ...] = ()
+    """What is different there, and may matter to what runs."""
 
     @property
     def is_whole(self) -> bool:
@@ -102,5 +104,5 @@ def _arrival(launcher: HostsLauncher, host: str, seen: Mapping[str, tuple[int, f
         why.append(launcher.failures[host])
     elif (missing := started - engines - len(why)) > 0:
         why.append(f"{missing} of {started} engines have not registered in time")
-    delivery = launcher.deliveries.get(host)
-    return Arrival(host, started, engines, seconds, tuple(why), delivery)
+    delivery, notes = launcher.deliveries.get(host), tuple(launcher.notes.get(host, ()))
+    return Arrival(host, started, engines, seconds, tuple(why), delivery, notes)

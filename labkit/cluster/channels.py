@@ -33,7 +33,14 @@ SSH = (
 _PIECE = 2**20
 
 #: The modules that a host gets, each after those that it imports.
-_SENT = ("hostprocesses", "hostrequests", "hostenvironment", "hostprobe", "hostagent")
+_SENT = (
+    "hostprocesses",
+    "hostrequests",
+    "hostenvironment",
+    "hostprobe",
+    "hostengines",
+    "hostagent",
+)
 
 _UNPACK = """\
 import sys, types

@@ -6,13 +6,18 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from labkit.cluster.configs import CONTROLLER
 from labkit.errors import ClusterError
 
-__all__ = ["connections", "path", "quiet", "read"]
+__all__ = ["connections", "controller_settings", "left_behind", "path", "quiet", "read"]
+
+#: How long the system may take to release the ports of a process that has ended.
+_RELEASE_S = 2.0
 
 
 def path(folder: Path) -> Path:
@@ -64,6 +69,56 @@ def connections(profile: str, folder: Path) -> dict[Path, str]:
             )
     keys = folder / "security" / "ipcontroller-keys.json"
     return {file: file.read_text() for file in (*files, keys) if file.exists()}
+
+
+def left_behind(folder: Path) -> dict[Path, str]:
+    """Return what clients and engines have connected with, if a controller can be there again.
+
+    It is nothing when the files are not whole, the profile says otherwise by now, or another
+    program has one of the ports.
+    """
+    try:
+        kept = connections(folder.name, folder)
+        client, engine, *keys = map(json.loads, kept.values())
+    except (ClusterError, ValueError):
+        return {}
+    settings = controller_settings(folder)
+    address = client["interface"].partition("://")[2]
+    is_encrypted = settings.get("enable_curve") is True
+    is_as_told = address == settings.get("ip", "127.0.0.1") and is_encrypted == bool(keys)
+    ports = {value for each in (client, engine) for value in each.values() if type(value) is int}
+    return kept if is_as_told and _are_free(address, ports) else {}
+
+
+def controller_settings(folder: Path) -> dict[str, Any]:
+    """Return what a profile says of its controller."""
+    from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
+
+    loader: Any = PyFileConfigLoader(CONTROLLER, path=str(folder))
+    try:
+        found: dict[str, Any] = loader.load_config().get("IPController", {})
+    except ConfigFileNotFound:
+        return {}
+    return found
+
+
+def _are_free(address: str, ports: Iterable[int]) -> bool:
+    """Test whether ports can be opened; those of a process that was just killed soon can."""
+    deadline = time.monotonic() + _RELEASE_S
+    for port in ports:
+        while not _is_free(address, port):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    return True
+
+
+def _is_free(address: str, port: int) -> bool:
+    try:
+        socket.create_server(("" if address == "*" else address, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -61,6 +61,8 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         self.arrivals: Sequence[Arrival] = ()
         #: Why something may still run on a host after a stop, by its name.
         self.unstopped: dict[str, str] = {}
+        #: How many engines hosts are to have, where that was changed.
+        self._scaled: dict[str, int] = {}
 
     # ---------- which cluster ----------
 
@@ -150,31 +152,56 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
     async def start_controller(self, **settings: Any) -> None:
         """Start the controller.
 
+        It takes the place of one that was not stopped, but has died, or its machine has: with
+        the same ports and keys, unless something else has them by now.
+
         Raises
         ------
         ClusterError
             When a cluster runs with this profile.
         """
         if self.controller is None:
-            self._assert_alone()
+            if Path(self.cluster_file).exists() and not self.cluster_id:
+                await self._succeed()
             self.machine = socket.gethostname()
         await super().start_controller(**settings)
 
-    def _assert_alone(self) -> None:
-        if not Path(self.cluster_file).exists() or self.cluster_id:
-            return
+    async def start_engines(
+        self, n: int | None = None, engine_set_id: str | None = None, **settings: Any
+    ) -> str:
+        """Start engines on all hosts; those that had other numbers of them have these again."""
+        if self._scaled:
+            settings = {"scaled": self._scaled, **settings}
+        started: str = await super().start_engines(n, engine_set_id, **settings)
+        return started
+
+    async def _succeed(self) -> None:
+        """End what is left of a cluster that has lost its controller, and inherit the rest."""
         try:
             other = type(self).running(self.name)
         except ClusterError as e:
-            if "any more" in str(e):
-                return
-            raise
-        state = "runs already" if other.controller else "has lost its controller, not its engines"
-        raise ClusterError(
-            f"a cluster with the profile {self.name} {state}: labkit cluster stop "
-            f"--profile {self.name} ends it, labkit cluster restart --profile {self.name} starts "
-            "it anew"
-        )
+            # neither controller nor engines are left
+            if "any more" not in str(e):
+                raise
+        else:
+            if other.controller is not None:
+                raise ClusterError(
+                    f"a cluster with the profile {self.name} runs already: labkit cluster stop "
+                    f"--profile {self.name} ends it, labkit cluster restart --profile {self.name} "
+                    "starts it anew"
+                )
+            self._scaled = getattr(other.engine_set, "scaled", {})
+            await other.stop_engines()
+        if kept := clusterfiles.left_behind(Path(self.profile_dir)):
+            self._reuse(kept)
+
+    def _reuse(self, connections: Mapping[Path, str]) -> None:
+        """Have the next controller be where clients look for it."""
+        for file, text in connections.items():
+            write_private(file, text)
+        arguments: list[str] = self.controller_args
+        if REUSE not in arguments:
+            self.controller_args = [*arguments, REUSE]
 
     async def start_and_connect(
         self, n: int | None = None, activate: bool = False
@@ -269,16 +296,12 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
                 f"labkit cluster stop --profile {self.name}, and then start"
             )
         kept = clusterfiles.connections(self.name, Path(self.profile_dir))
-        scaled = getattr(self.engine_set, "scaled", {})
+        self._scaled = getattr(self.engine_set, "scaled", {})
         await self.stop_cluster()
-        for file, text in kept.items():
-            write_private(file, text)
-        arguments: list[str] = self.controller_args
-        if REUSE not in arguments:
-            self.controller_args = [*arguments, REUSE]
+        self._reuse(kept)
         try:
             await self.start_controller()
-            await self.start_engines(self.n, scaled=scaled)
+            await self.start_engines(self.n)
             (await self._connect_engines()).close()
         except BaseException:
             await self.stop_cluster()
@@ -385,7 +408,7 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         Parameters
         ----------
         hosts : sequence of str, optional
-            Which hosts; by default all, and the controller.
+            Which hosts; by default all, and the controller and the watcher.
         lines : int, optional
             How many lines of each.
 
@@ -396,10 +419,11 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         """
         found: dict[str, dict[str, list[str]]] = {}
         if not hosts:
-            logs = sorted(Path(self.profile_dir, "log").glob("ipcontroller*"))
-            found["controller"] = {
-                str(log): log.read_text(errors="replace").splitlines()[-lines:] for log in logs
-            }
+            for what, name in {"controller": "ipcontroller*", "watcher": "watcher.log"}.items():
+                logs = sorted(Path(self.profile_dir, "log").glob(name))
+                found[what] = {
+                    str(log): log.read_text(errors="replace").splitlines()[-lines:] for log in logs
+                }
         for host, answer in self.launcher.tails(hosts, lines).items():
             found[host] = answer.get("logs") or {"": [answer.get("failed", "no log is there")]}
         return found

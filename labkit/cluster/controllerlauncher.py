@@ -12,9 +12,8 @@ from typing import Any
 
 import psutil
 from ipyparallel.cluster.launcher import LocalControllerLauncher, NotRunning
-from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
 
-from labkit.cluster.configs import CONTROLLER
+from labkit.cluster import clusterfiles
 
 __all__ = ["REUSE", "FamilyLauncher", "write_private"]
 
@@ -66,7 +65,7 @@ class FamilyLauncher(LocalControllerLauncher):  # type: ignore[misc]
 
     def _curve_keys(self) -> dict[str, str]:
         """Return the keys that outlive a controller; ipyparallel makes new ones at each start."""
-        if not self._is_encrypted():
+        if clusterfiles.controller_settings(Path(self.profile_dir)).get("enable_curve") is not True:
             # its heart would use them nevertheless
             return {}
         if not self._key_file.exists():
@@ -77,13 +76,6 @@ class FamilyLauncher(LocalControllerLauncher):  # type: ignore[misc]
             write_private(self._key_file, json.dumps(dict(zip(_CURVE_KEYS, keys, strict=True))))
         found: dict[str, str] = json.loads(self._key_file.read_text(encoding="ascii"))
         return found
-
-    def _is_encrypted(self) -> bool:
-        config: Any = PyFileConfigLoader(CONTROLLER, path=self.profile_dir)
-        try:
-            return config.load_config().get("IPController", {}).get("enable_curve") is True
-        except ConfigFileNotFound:
-            return False
 
     async def join(self, timeout: float | None = None) -> None:
         """Wait until the controller has ended, and let others work meanwhile.

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cluster import profiles
+from labkit.cluster.clusterfiles import controller_settings
 from labkit.cluster.clusters import Cluster
-from labkit.cluster.configs import CONTROLLER
 from labkit.cluster.hostprobe import PACKAGES
 from labkit.cluster.launchers import HostsLauncher
+from labkit.cluster.versions import alike
 from labkit.errors import ProfileError
 
 __all__ = ["Finding", "examine"]
@@ -100,12 +101,9 @@ def _listen(
     folder: Path, listening: contextlib.ExitStack
 ) -> tuple[list[Finding], list[tuple[str, int]]]:
     """Open the ports that engines need; return what has come of it, and one that is open."""
-    from traitlets.config.loader import PyFileConfigLoader
-
     if (folder / "security" / "cluster-.json").exists():
         return _of_running(folder)
-    loader: Any = PyFileConfigLoader(CONTROLLER, path=str(folder))
-    told = loader.load_config().get("IPController", {})
+    told = controller_settings(folder)
     address = "" if told.get("ip") == "*" else told.get("ip", "127.0.0.1")
     findings, open_ = [], []
     for port in told.get("engine_ports", [0]):
@@ -174,14 +172,13 @@ def _remedy(why: str, probe: Mapping[str, Any]) -> str:
 
 def _of_versions(host: str, probe: Mapping[str, Any]) -> Iterator[Finding]:
     there, python = probe["versions"], platform.python_version()
-    is_alike = _beginning(there["python"]) == _beginning(python)
-    remedy = f"; engines need {'.'.join(_beginning(python))}, as here: say another python"
+    is_alike = alike("python", there["python"], python)
+    needed, _, _ = python.rpartition(".")
+    remedy = f"; engines need {needed}, as here: say another python"
     yield Finding(host, "Python", is_alike, there["python"] + remedy * (not is_alike))
     for package in PACKAGES:
         own, other = importlib.metadata.version(package), there[package]
-        is_alike = other is not None and (
-            other == own if package == "labkit" else _beginning(other) == _beginning(own)
-        )
+        is_alike = other is not None and alike(package, other, own)
         remedy = f"; install {package}=={own} there, as here"
         yield Finding(host, package, is_alike, (other or "is missing") + remedy * (not is_alike))
 
@@ -192,11 +189,6 @@ def _environment(venv: Mapping[str, Any]) -> tuple[bool, str]:
     if venv["is_there"]:
         return True, "is there, with what is installed here"
     return True, "is made when the cluster starts, of wheels that are sent"
-
-
-def _beginning(version: str) -> list[str]:
-    """Return the part of a version that has to be the same."""
-    return version.split(".")[:2]
 
 
 def _clock(ahead_s: float) -> tuple[bool, str]:

@@ -14,7 +14,6 @@ import functools
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,8 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from labkit.cluster.hostengines import Engine
 from labkit.cluster.hostenvironment import is_missing, make
-from labkit.cluster.hostprobe import probe
+from labkit.cluster.hostprobe import probe, versions
 from labkit.cluster.hostprocesses import (
     GRACE_S,
     MARK,
@@ -41,6 +41,7 @@ from labkit.cluster.hostprocesses import (
 from labkit.cluster.hostrequests import (
     ASK_S,
     ask,
+    clear_desk,
     desk_folder,
     log_name,
     logs,
@@ -55,8 +56,9 @@ _LOOK_S = 0.1
 #: Before the first, the second, ... time that an engine is started again; the last one holds on.
 _BACK_OFF_S = (1, 2, 4, 8, 16, 32, 60)
 
-#: What an engine writes when the controller has taken it.
+#: What an engine writes when the controller has taken it, and when it has missed that for long.
 _REGISTERED = b"Completed registration with id"
+_FORSAKEN = b"Maximum number of heartbeats misses reached"
 
 
 def main(request: dict[str, Any]) -> None:
@@ -100,42 +102,13 @@ def _tell(token: str, report: dict[str, Any]) -> None:
         sys.stdout.flush()
 
 
-class _Engine:
-    """One of the engines, through all of its lives."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        #: Its process, while it lives.
-        self.pid: int | None = None
-        #: How often it was started again.
-        self.restarts = 0
-        #: When it is to be, by the monotonic clock.
-        self.due: float | None = None
-        #: How it ended the last time.
-        self.status: int | None = None
-        #: What the controller knows it by.
-        self.session = ""
-        #: Where in its log this life begins.
-        self.begins = 0
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "pid": self.pid,
-            "alive": self.pid is not None,
-            "restarts": self.restarts,
-            "status": self.status,
-            "session": self.session,
-        }
-
-
 class _Agent:
     """Starts the engines of one host, and stays until all of them have ended for good."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
         #: Those that are wanted, by their numbers.
-        self._engines: dict[int, _Engine] = {}
+        self._engines: dict[int, Engine] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._is_asked_to_stop = False
         self._is_heard = True
@@ -150,7 +123,8 @@ class _Agent:
         adopt_orphans()
         try:
             self._prepare()
-            self._tell(can=_count(self._request), pid=os.getpid())
+            can, here = _count(self._request), versions(self._request)
+            self._tell(can=can, pid=os.getpid(), versions=here)
             asked = json.loads(sys.stdin.readline() or "{}")
             self._scale(asked.get("start", 0))
         except (OSError, ValueError) as e:
@@ -161,10 +135,12 @@ class _Agent:
         while self._is_needed() and not self._is_asked_to_stop:
             self._listen()
             self._look_after()
+        is_final = self._is_asked_to_stop
         if not self._is_asked_to_stop:
+            is_final = bool(self._engines) and all(e.is_given_up for e in self._engines.values())
             self._let_nannies_end()
-        left = self._end()
-        self._tell(ended=True, left=left)
+        left = self._end(leaves_word=is_final and not self._is_asked_to_stop)
+        self._tell(ended=True, left=left, is_final=is_final)
 
     def _let_nannies_end(self) -> None:
         """Wait for those that tell the controller which engines have gone."""
@@ -177,12 +153,12 @@ class _Agent:
     def _is_needed(self) -> bool:
         return any(e.pid is not None or e.due is not None for e in self._engines.values())
 
-    def _end(self) -> list[int]:
+    def _end(self, *, leaves_word: bool = False) -> list[int]:
         """End everything; return the processes that do not end."""
         left = end_descendants()
+        clear_desk(self._request["token"], leaves_word=leaves_word)
         if self._desk is not None:
             self._desk.close()
-        shutil.rmtree(desk_folder(self._request["token"]), ignore_errors=True)
         return left
 
     def _tell(self, **report: Any) -> None:
@@ -216,13 +192,22 @@ class _Agent:
         for number in range(count):
             if number not in self._engines:
                 self._log(number).unlink(missing_ok=True)
-                self._engines[number] = _Engine(number)
+                self._engines[number] = Engine(number)
             # one that was given up is wanted again
             if self._engines[number].pid is None:
                 self._engines[number].restarts = 0
+                self._engines[number].is_given_up = False
                 self._start(self._engines[number])
 
-    def _kill(self, engine: _Engine) -> None:
+    def _replace(self, sessions: list[str]) -> None:
+        """Start engines anew that the controller has lost: that is no death of their own."""
+        for engine in self._engines.values():
+            if engine.pid is not None and engine.session in sessions:
+                self._record(f"engine {engine.number} is lost to the controller, and started anew")
+                self._kill(engine)
+                self._try_to_start(engine)
+
+    def _kill(self, engine: Engine) -> None:
         if engine.pid is not None:
             # its nanny outlives it, tells the controller, and ends
             family = [p for p in descendants(engine.pid) if ".nanny" not in command_of(p)]
@@ -236,7 +221,7 @@ class _Agent:
             if engine.session not in known and _REGISTERED in self._said(engine):
                 self._kill(engine)
 
-    def _said(self, engine: _Engine) -> bytes:
+    def _said(self, engine: Engine) -> bytes:
         """Return what its log has of its present life."""
         # somebody may have removed it
         with contextlib.suppress(OSError), self._log(engine.number).open("rb") as log:
@@ -244,7 +229,7 @@ class _Agent:
             return log.read()
         return b""
 
-    def _start(self, engine: _Engine) -> None:
+    def _start(self, engine: Engine) -> None:
         request = self._request
         log = self._log(engine.number)
         engine.begins = log.stat().st_size if log.exists() else 0
@@ -307,8 +292,12 @@ class _Agent:
             connection.settimeout(ASK_S)
             with connection.makefile("rwb") as lines:
                 self._obey(json.loads(lines.readline()))
-                engines = [engine.facts() for engine in self._engines.values()]
+                engines = [self._facts(engine) for engine in self._engines.values()]
                 lines.write(json.dumps({"engines": engines}).encode() + b"\n")
+
+    def _facts(self, engine: Engine) -> dict[str, Any]:
+        is_registered = engine.pid is not None and _REGISTERED in self._said(engine)
+        return {**engine.facts(), "registered": is_registered}
 
     def _obey(self, request: dict[str, Any]) -> None:
         if "stop" in request:
@@ -321,6 +310,8 @@ class _Agent:
             self._record(f"{request['scale']} engines are wanted, of {len(self._engines)}")
             self._drop_forgotten(request["known"])
             self._scale(request["scale"])
+        elif "replace" in request:
+            self._replace(request["replace"])
 
     def _hang_up(self) -> None:
         """Let go of a connection of which the other end has gone."""
@@ -337,10 +328,9 @@ class _Agent:
                 self._note_end(by_process[pid], status)
         for engine in self._engines.values():
             if engine.due is not None and time.monotonic() >= engine.due:
-                self._start_again(engine)
+                self._try_to_start(engine)
 
-    def _start_again(self, engine: _Engine) -> None:
-        engine.restarts += 1
+    def _try_to_start(self, engine: Engine) -> None:
         try:
             self._start(engine)
         except OSError as e:
@@ -348,17 +338,10 @@ class _Agent:
             engine.due = None
             self._record(f"engine {engine.number} cannot be started again: {e}")
 
-    def _note_end(self, engine: _Engine, status: int) -> None:
+    def _note_end(self, engine: Engine, status: int) -> None:
         engine.pid, engine.status = None, status
         said = self._said(engine)
-        again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
-        if _REGISTERED not in said:
-            next_ = "it had not registered, and is not started again"
-        elif engine.restarts >= self._request["restarts"]:
-            next_ = f"it was started again {engine.restarts} times, and is not any more"
-        else:
-            engine.due = time.monotonic() + again_s
-            next_ = f"it is started again in {again_s} s"
+        next_ = self._decide(engine, said)
         lines = said.decode(errors="replace").splitlines()[-5:]
         log_file = str(self._log(engine.number))
         self._record(f"engine {engine.number} ended with status {status}; {next_}")
@@ -370,6 +353,22 @@ class _Agent:
             next=next_,
             is_lost=engine.due is None,
         )
+
+    def _decide(self, engine: Engine, said: bytes) -> str:
+        """Decide whether an engine that has ended is to be started again; tell what comes next."""
+        again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
+        if _REGISTERED not in said:
+            # one that had before has lost the controller, and may find it again later
+            engine.is_given_up = not engine.was_registered
+            return "it had not registered, and is not started again"
+        engine.was_registered = True
+        if _FORSAKEN not in said:
+            if engine.restarts >= self._request["restarts"]:
+                engine.is_given_up = True
+                return f"it was started again {engine.restarts} times, and is not any more"
+            engine.restarts += 1
+        engine.due = time.monotonic() + again_s
+        return f"it is started again in {again_s} s"
 
     def _record(self, what: str) -> None:
         """Write down what has happened, for whoever asks later."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from labkit.cluster.hostenvironment import is_missing, unfit
 
-__all__ = ["PACKAGES", "probe"]
+__all__ = ["PACKAGES", "probe", "versions"]
 
 #: What engines need beside Python.
 PACKAGES = ("ipyparallel", "numpy", "numba", "labkit")
@@ -27,10 +27,8 @@ _CONNECT_S = 3.0
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
     """Return versions, clock, folders, connections and threads as this host has them."""
-    # engines find packages there, too
-    sys.path[:0] = filter(None, request["environment"].get("PYTHONPATH", "").split(os.pathsep))
     found = {
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": versions(request),
         "cores": _cores(),
         "sees_profile": Path(request["profile_dir"], request["mark"]).exists(),
         "closed": _closed(request["controller"]),
@@ -41,8 +39,13 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     return {**found, "clock": time.time()}
 
 
-def _versions() -> dict[str, str | None]:
-    return {package: _version(package) for package in PACKAGES}
+def versions(request: dict[str, Any]) -> dict[str, str | None]:
+    """Return the versions of Python and of packages that engines find here; None is none."""
+    # there, too
+    places = request["environment"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [place for place in places if place and place not in sys.path]
+    found = {package: _version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **found}
 
 
 def _version(package: str) -> str | None:

@@ -26,6 +26,7 @@ __all__ = [
     "end_descendants",
     "is_agent",
     "marked",
+    "named",
     "reaped",
     "send",
 ]
@@ -140,6 +141,18 @@ def marked(token: str) -> list[int]:
         # it may be somebody else's, or have ended
         with contextlib.suppress(OSError):
             if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def named(token: str) -> list[int]:
+    """Return the other processes that are called with a token, where there is /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        # it may have ended meanwhile
+        with contextlib.suppress(OSError):
+            is_named = token.encode() in path.read_bytes().split(b"\0")
+            if is_named and path.parent.name != str(os.getpid()):
                 found.append(int(path.parent.name))
     return found
 

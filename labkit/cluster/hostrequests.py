@@ -21,10 +21,23 @@ from labkit.cluster.hostprocesses import (
     descendants,
     is_agent,
     marked,
+    named,
     send,
 )
 
-__all__ = ["ASK_S", "ask", "desk_folder", "log_name", "logs", "profile_folder", "stop"]
+__all__ = [
+    "ASK_S",
+    "ask",
+    "clear_desk",
+    "desk_folder",
+    "log_name",
+    "logs",
+    "profile_folder",
+    "stop",
+]
+
+#: Says that engines were given up, in the folder of their agent.
+_GIVEN_UP = "given-up"
 
 #: How long whoever is connected through the socket may take for a request, or an answer.
 ASK_S = 5.0
@@ -50,6 +63,17 @@ def desk_folder(token: str) -> Path:
     return Path(tempfile.gettempdir(), token)
 
 
+def clear_desk(token: str, *, leaves_word: bool) -> None:
+    """Remove the socket of an agent, and have those who ask for it know if it has given up."""
+    folder = desk_folder(token)
+    if not leaves_word:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    # before the socket goes: nobody is to find neither
+    (folder / _GIVEN_UP).touch()
+    (folder / "desk").unlink()
+
+
 def ask(request: dict[str, Any]) -> dict[str, Any]:
     """Hand a request over to the agent of a token; return its answer."""
     desk = desk_folder(request["token"]) / "desk"
@@ -65,7 +89,7 @@ def ask(request: dict[str, Any]) -> dict[str, Any]:
                 answer: dict[str, Any] = json.loads(lines.readline())
                 return answer
     except (FileNotFoundError, ConnectionError, ValueError):
-        return {"gone": True}
+        return {"gone": True, "given_up": desk.with_name(_GIVEN_UP).exists()}
 
 
 def logs(request: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +106,14 @@ def logs(request: dict[str, Any]) -> dict[str, Any]:
 
 def stop(request: dict[str, Any]) -> dict[str, Any]:
     """End the agent of a token with all that its engines have started."""
-    agent, token = request["pid"], request["token"]
+    pid, token = request["pid"], request["token"]
+    # whoever has started it may have been killed before it was told the number
+    for agent in [pid] if pid else named(token):
+        _end_agent(agent, token)
+    return {"ended": True, "left": _end_marked(token)}
+
+
+def _end_agent(agent: int, token: str) -> None:
     if is_agent(agent, token):
         send(agent, signal.SIGTERM)
     deadline = time.monotonic() + STOP_S
@@ -92,7 +123,6 @@ def stop(request: dict[str, Any]) -> dict[str, Any]:
                 send(pid, signal.SIGKILL)
             break
         time.sleep(0.02)
-    return {"ended": True, "left": _end_marked(token)}
 
 
 def _end_marked(token: str) -> list[int]:

@@ -9,21 +9,21 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ipyparallel.apps.baseapp import BaseParallelApplication
-from ipyparallel.cluster.launcher import BaseLauncher, NotRunning, SSHEngineSetLauncher
-from traitlets import Bool, Dict, Enum, Float, Integer, List, Unicode, Union
+from ipyparallel.cluster.launcher import BaseLauncher, NotRunning
+from traitlets import Bool, Enum, Float, Integer, List, Unicode, Union
 
-from labkit.cluster.channels import Channel
 from labkit.cluster.configs import ENGINE
+from labkit.cluster.crews import Crew
 from labkit.cluster.deliveries import Delivery, Supplier
-from labkit.cluster.hostranges import expand
-from labkit.cluster.links import Links, new_token
+from labkit.cluster.links import new_token
+from labkit.cluster.roster import Agent
+from labkit.cluster.versions import differences, refusal
 from labkit.engine.threads import THREADS, limited
-from labkit.errors import ClusterError, ClusterStartError, suggestion
+from labkit.errors import ClusterError, ClusterStartError
 
 __all__ = ["HostsLauncher"]
 
@@ -33,17 +33,7 @@ _R = TypeVar("_R")
 _AGENT_S = 3.0
 
 
-@dataclass(slots=True)
-class _Running:
-    """An agent, and the connection with it, if this process has one."""
-
-    pid: int
-    token: str
-    engines: int
-    channel: Channel | None = field(default=None, repr=False)
-
-
-class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
+class HostsLauncher(Crew):
     """Starts all hosts at once, and does without those that cannot be reached.
 
     On each host one agent starts the engines, and ends them: there is one connection a host,
@@ -72,18 +62,9 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
     delivery_timeout = Float(
         600.0, help="How long a host may take until it has its environment, in seconds."
     ).tag(config=True)
-    agents = Dict(help="The agents of the hosts on which engines run.").tag(to_dict=True)
-    scaled = Dict(help="How many engines, where that was changed.").tag(to_dict=True)
-    failures = Dict(help="Why there are no engines on a host, by its name.").tag(to_dict=True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._running: dict[str, _Running] = {}
-        self._began = time.monotonic()
-        #: What was told of engines that have died for good, by host.
-        self.lost: dict[str, list[str]] = {}
-        #: Why something may still run on a host after a stop, by its name.
-        self.unstopped: dict[str, str] = {}
         #: What was sent to hosts at the last start, by name.
         self.deliveries: dict[str, Delivery] = {}
 
@@ -94,10 +75,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         return ["engines on hosts"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what another process needs to stop the engines."""
-        self.agents = {
-            host: [agent.pid, agent.token, agent.engines] for host, agent in self._running.items()
-        }
+        """Return what another process needs to know; the agents are in the roster."""
         found: dict[str, Any] = BaseLauncher.to_dict(self)
         return found
 
@@ -110,10 +88,10 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         NotRunning
             When it has no engines.
         """
-        if not d.get("agents"):
-            raise NotRunning("No engines left")
         launcher: HostsLauncher = BaseLauncher.from_dict.__func__(cls, d, **kwargs)
-        launcher._running = {host: _Running(*agent) for host, agent in launcher.agents.items()}
+        launcher.update()
+        if not launcher._running:
+            raise NotRunning("No engines left")
         return launcher
 
     async def start(self, n: int) -> list[str]:
@@ -129,23 +107,25 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         hosts = self.wanted
         self._began = time.monotonic()
         self.failures, self.deliveries = {}, {}
-        with self._mark() as mark:
+        with self.roster.held(), self._mark() as mark:
             if self._is_unlimited(n):
                 await self._everywhere(functools.partial(self._launch, mark=mark), hosts)
             else:
                 begun = await self._everywhere(functools.partial(self._begin, mark=mark), hosts)
-                able = {host: can for host, can in begun.items() if can}
-                allowed = self._allowed(able, n)
-                await self._everywhere(lambda host: self._engage(host, allowed[host]), allowed)
-        self.n = sum(agent.engines for agent in self._running.values())
-        # in the order of the inventory
-        self.failures = {host: self.failures[host] for host in hosts if host in self.failures}
+                allowed = self._allowed(begun, n)
+                able = [host for host, can in begun.items() if can]
+                await self._everywhere(lambda host: self._engage(host, allowed[host]), able)
+                self.scaled = {**self.scaled, **allowed}
+            # in the order of the inventory
+            self.failures = {host: self.failures[host] for host in hosts if host in self.failures}
+            self.note()
         for host, why in self.failures.items():
             self.log.warning("no engines on %s: %s", host, why)
         self.log.info("%d engines on %d of %d hosts", self.n, len(self._running), len(hosts))
         self.notify_start(sorted(self._running))
         if not self._running:
             self._give_up()
+        self._see_to_watcher()
         return sorted(self._running)
 
     @contextlib.contextmanager
@@ -168,12 +148,15 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """End all engines on all hosts, and return when they have ended."""
+        self._watcher.end()
+        self.update()
         await self._everywhere(self._end, self._running)
         for host, why in self.unstopped.items():
             self.log.warning(
                 "%s: what runs there ends when it misses the controller: %s", host, why
             )
         self._running.clear()
+        self.roster.remove()
         self.notify_stop({"exit_code": 0, "identifier": self.identifier})
 
     def signal(self, sig: int) -> None:
@@ -203,28 +186,6 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         return ""
 
     # ---------- what labkit asks for beyond that ----------
-
-    @property
-    def wanted(self) -> list[str]:
-        """Those that are to have engines."""
-        return [host for host in self._hosts if self.scaled.get(host) != 0]
-
-    def seconds(self) -> float:
-        """Return how long ago engines were asked for the last time."""
-        return time.monotonic() - self._began
-
-    def host_of(self, session: str) -> str | None:
-        """Return the host of an engine, by its session, if it is one of these."""
-        owners = (h for h, agent in self._running.items() if session.startswith(agent.token))
-        return next(owners, None)
-
-    def started(self) -> dict[str, int]:
-        """Return how many engines were started on each host that has some."""
-        return {host: agent.engines for host, agent in self._running.items()}
-
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
-        return self._links.at_once(self._tell, self._running)
 
     def tails(self, hosts: Iterable[str], lines: int) -> dict[str, dict[str, Any]]:
         """Return for each host the last lines of its logs, or ``failed`` and why not.
@@ -267,37 +228,58 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         self._assert_known(counts)
         self._began = time.monotonic()
         self.loop  # noqa: B018
-        self.scaled = {**self.scaled, **counts}
-        self.failures = {h: why for h, why in self.failures.items() if h not in counts}
         self.lost = {h: told for h, told in self.lost.items() if h not in counts}
         self.deliveries = {}
-        with self._mark() as mark:
+        with self.roster.held(), self._mark() as mark:
+            self.update()
+            self.scaled = {**self.scaled, **counts}
+            self.failures = {h: why for h, why in self.failures.items() if h not in counts}
             scale = {host: {"scale": count, "known": list(known)} for host, count in counts.items()}
             await self._everywhere(lambda host: self._rescale(host, scale[host], mark), counts)
-        self.n = sum(agent.engines for agent in self._running.values())
+            self.note()
+        self._see_to_watcher()
+
+    # ---------- what the watcher asks for ----------
+
+    def bring_back(self, tokens: Mapping[str, str | None]) -> list[str]:
+        """Start hosts on which nothing runs, unless somebody has started them meanwhile.
+
+        Parameters
+        ----------
+        tokens : mapping of str to str or None
+            The hosts, each with the token of its agent that has gone.
+
+        Returns
+        -------
+        list of str
+            Those for which that was tried; ``failures`` says where it was in vain.
+        """
+        with self.roster.held(), self._mark() as mark:
+            self.update()
+            hosts = [h for h in self.wanted if h in tokens and self.token_of(h) == tokens[h]]
+            self._links.at_once(self._end, [host for host in hosts if host in self._running])
+            self.failures = {h: why for h, why in self.failures.items() if h not in hosts}
+            # if this process is killed now, a stop finds what it has begun
+            self._running |= {host: Agent(0, new_token(), 0) for host in hosts}
+            self.note()
+            # one for all threads
+            self._supplier  # noqa: B018
+            self._links.at_once(functools.partial(self._launch, mark=mark), hosts)
+            self.note()
+        return hosts
 
     # ---------- which hosts, and how many engines ----------
 
-    @functools.cached_property
-    def _hosts(self) -> dict[str, Mapping[str, Any]]:
-        """Each host by its name, with what is told of it."""
-        return {
-            host: told if isinstance(told, Mapping) else {"n": told}
-            for pattern, told in self.engines.items()
-            for host in expand(pattern)
-        }
+    def _allowed(self, begun: Mapping[str, int], n: int) -> dict[str, int]:
+        """Return how many engines each host may start, the first hosts first.
 
-    def _assert_known(self, hosts: Iterable[str]) -> None:
-        for host in hosts:
-            if host not in self._hosts:
-                raise ClusterError(f"the profile has no host {host}{suggestion(host, self._hosts)}")
-
-    def _allowed(self, able: Mapping[str, int], n: int) -> dict[str, int]:
-        """Return how many engines each host may start, the first hosts first."""
+        What is left then, those may start that have not come, when they do.
+        """
         left = n
         allowed = {}
-        for host, can in able.items():
-            allowed[host] = min(can, left)
+        for host, can in sorted(begun.items(), key=lambda item: item[1] == 0):
+            wanted = can or self._hosts[host].get("n", 1)
+            allowed[host] = min(wanted, left) if isinstance(wanted, int) else left
             left -= allowed[host]
         return allowed
 
@@ -305,10 +287,6 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         # what ipyparallel asks for when nobody has said how many
         asked = getattr(self.parent, "n", None)
         return asked is None and n == os.cpu_count()
-
-    @functools.cached_property
-    def _links(self) -> Links:
-        return Links(self._hosts, self.ssh_args, str(self.remote_python))
 
     @functools.cached_property
     def _supplier(self) -> Supplier:
@@ -329,12 +307,14 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def _begin(self, host: str, mark: str) -> int:
         """Start the agent of a host; return how many engines it can have."""
+        noted = self._running.pop(host, None)
+        token = noted.token if noted is not None else new_token()
         try:
             with self._links.gate(host):
-                agent, report = self._called(host, mark)
+                agent, report = self._called(host, token, mark)
                 if agent is None:
                     self._equip(host)
-                    agent, report = self._called(host, mark)
+                    agent, report = self._called(host, token, mark)
             if agent is None:
                 raise ClusterError("its environment was made, and is not there any more")
         except ClusterError as e:
@@ -343,20 +323,22 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         self._running[host] = agent
         return int(report["can"])
 
-    def _called(self, host: str, mark: str) -> tuple[_Running | None, dict[str, Any]]:
+    def _called(self, host: str, token: str, mark: str) -> tuple[Agent | None, dict[str, Any]]:
         """Return the agent of a host, and its first report; None when it lacks the environment."""
-        request, token = self._request(host, mark), new_token()
+        request = self._request(host, mark)
         channel = self._links.connect(host, token, self.start_timeout / 3, _name(request["venv"]))
         try:
             channel.request(do="start", **request)
             report = channel.receive(time.monotonic() + self.start_timeout)
+            if "is_missing" not in report:
+                self._check_versions(host, report["versions"])
         except ClusterError:
             channel.close()
             raise
         if "is_missing" in report:
             channel.close()
             return None, report
-        return _Running(report["pid"], token, 0, channel), report
+        return Agent(report["pid"], token, 0, channel), report
 
     def _equip(self, host: str) -> None:
         """Have a host get its environment."""
@@ -364,6 +346,20 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         made = self._supplier.deliver(host, self._hosts[host].get("environment", {}))
         self.deliveries[host] = made
         self.log.info("%s: %d wheels were sent, %.1f s", host, made.wheels, made.seconds)
+
+    def _check_versions(self, host: str, there: Mapping[str, str | None]) -> None:
+        """Note what is different on a host, or refuse it.
+
+        Raises
+        ------
+        ClusterError
+            When its engines could not understand what they get.
+        """
+        if why := refusal(there):
+            raise ClusterError(why)
+        self.notes[host] = list(differences(there))
+        for note in self.notes[host]:
+            self.log.warning("%s: %s", host, note)
 
     def _note_failure(self, host: str, e: ClusterError) -> None:
         self.failures[host] = str(e).removeprefix(f"{host}: ")
@@ -407,23 +403,27 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         except ClusterError as e:
             self._note_failure(host, e)
         if agent.engines:
-            agent.channel.listen(functools.partial(self._hear, host))
+            agent.channel.listen(functools.partial(self._hear, host, agent.token))
         else:
             self._end(host)
             self._running.pop(host, None)
 
-    def _hear(self, host: str, report: dict[str, Any] | None) -> None:
+    def _hear(self, host: str, token: str, report: dict[str, Any] | None) -> None:
         """Take a report; this is another thread than ipyparallel's."""
+        is_current = self.token_of(host) == token
         if report is None:
-            if host in self._running:
+            if is_current:
                 self.log.warning("%s: the connection has ended; its engines may go on", host)
         elif "engine" in report:
             self._note_death(host, report)
         elif "ended" in report:
             if report["left"]:
                 self.unstopped[host] = _survivors(report["left"])
+            if not is_current or not report["is_final"]:
+                # others may have taken its place, or the watcher will start it again
+                return
             self._running.pop(host, None)
-            if not self._running:
+            if not self._running and self.state == "running":
                 stop_data = {"exit_code": None, "identifier": self.identifier}
                 # nobody may be there any more to take note
                 with contextlib.suppress(RuntimeError):
@@ -474,14 +474,6 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
             self.unstopped[host] = answer["failed"]
         elif answer["left"]:
             self.unstopped[host] = _survivors(answer["left"])
-
-    def _tell(self, host: str, **what: Any) -> dict[str, Any]:
-        """Tell an agent something over a new connection; return what it says of its engines.
-
-        The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
-        the host cannot be reached.
-        """
-        return self._links.ask(host, self._running[host].token, do="ask", what=what)
 
     def _tail(self, host: str, mark: str, lines: int) -> dict[str, Any]:
         place = self._place(host, mark)

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from labkit.cluster import login
@@ -34,6 +34,9 @@ _ALIVE = (*("-o", "ServerAliveInterval=2"), *("-o", "ServerAliveCountMax=3"))
 _ANSWER_S = 4.0
 
 _LOOK_S = 0.05
+
+#: An ssh that was killed may hold its ports for a moment.
+_RELEASE_S = 0.5
 
 #: What every socket of ZeroMQ says first.
 _GREETING = b"\xff"
@@ -65,6 +68,9 @@ class Tunnel:
         The machine that has the ports, as that one finds it.
     ports : sequence of int
         The ports. What listens at the last one has to be a socket of ZeroMQ.
+    local : mapping of int to int, optional
+        Where an earlier tunnel had them: what is still free of that is taken again, so that
+        whoever knows these ports may go on.
 
     Attributes
     ----------
@@ -81,9 +87,15 @@ class Tunnel:
         When nothing listens at the last port.
     """
 
-    def __init__(self, destination: str, address: str, ports: Sequence[int]) -> None:
+    def __init__(
+        self,
+        destination: str,
+        address: str,
+        ports: Sequence[int],
+        local: Mapping[int, int] | None = None,
+    ) -> None:
         self.destination = login.checked(destination)
-        self.local = dict(zip(ports, _free_ports(len(ports)), strict=True))
+        self.local = _free_ports(ports, local or {})
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed in _end
         forwards = [
             word
@@ -171,13 +183,23 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(ports: Sequence[int], wanted: Mapping[int, int]) -> dict[int, int]:
+    """Return for each port one of this machine that is free: the one that is wanted, if it is."""
     with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(contextlib.closing(socket.create_server(("127.0.0.1", 0))))
-            for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
+        sockets = {
+            port: stack.enter_context(contextlib.closing(_opened(wanted.get(port, 0))))
+            for port in ports
+        }
+        return {port: each.getsockname()[1] for port, each in sockets.items()}
+
+
+def _opened(port: int) -> socket.socket:
+    deadline = time.monotonic() + _RELEASE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            return socket.create_server(("127.0.0.1", port))
+        time.sleep(_LOOK_S)
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def _first_byte(port: int) -> bytes | None:

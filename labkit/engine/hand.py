@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.engine import spool, store
-from labkit.engine.messages import Answer, Order, OutdatedHandError, Stop
+from labkit.engine.messages import Answer, Order, OutdatedHandError, Stop, UnloadableError
 from labkit.engine.threads import limited
 
 __all__ = ["INLINE_BYTES", "ask", "module_path", "run_chunk"]
@@ -73,8 +73,10 @@ def run_chunk(order: Order, message: bytes) -> bytes:
 
     Raises
     ------
-    ExperimentError
-        When the experiment cannot be loaded here.
+    ipyparallel.error.UnmetDependency
+        When the experiment cannot be loaded here: the controller gives it to another engine.
+    UnloadableError
+        The same, in a process that is no engine.
     MissingAttachmentError
         When this host lacks an attachment. No point has run then.
     """
@@ -89,6 +91,10 @@ def run_chunk(order: Order, message: bytes) -> bytes:
     except OutdatedHandError:
         hand.end()
         return run_chunk(order, message)
+    except UnloadableError as e:
+        if _engine_id() is None:
+            raise
+        raise _passed_on(e) from None
     except _HandEndedError as e:
         stop = Stop("died", str(e), None)
     except _TimeIsOverError as e:
@@ -99,6 +105,14 @@ def run_chunk(order: Order, message: bytes) -> bytes:
     answer = watch.answer(stop, is_shared=shared is not None)
     hand.end()
     return pickle.dumps(answer, protocol=5)
+
+
+def _passed_on(e: UnloadableError) -> Exception:
+    """Return what has the controller give a message to another engine."""
+    from ipyparallel.error import UnmetDependency
+
+    passed_on: Exception = UnmetDependency(str(e))
+    return passed_on
 
 
 def ask(question: str, *arguments: Any) -> bytes:

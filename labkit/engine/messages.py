@@ -18,7 +18,16 @@ from labkit.point import job_name, job_names
 if TYPE_CHECKING:
     from labkit.batch import Batch
 
-__all__ = ["Answer", "Chunk", "Order", "OutdatedHandError", "Stop", "batches_in", "new_name"]
+__all__ = [
+    "Answer",
+    "Chunk",
+    "Order",
+    "OutdatedHandError",
+    "Stop",
+    "UnloadableError",
+    "batches_in",
+    "new_name",
+]
 
 
 def new_name() -> str:
@@ -28,6 +37,10 @@ def new_name() -> str:
 
 class OutdatedHandError(ExperimentError):
     """A hand has loaded other code than what is asked for now: a new one does not have it."""
+
+
+class UnloadableError(ExperimentError):
+    """An experiment cannot be loaded here; it may be elsewhere."""
 
 
 class Order(NamedTuple):
@@ -65,6 +78,8 @@ class Chunk:
     """See :class:`Order`."""
     attempt: int = 1
     """How often the points were sent, this time included."""
+    elsewhere: int = 0
+    """How many engines may try it after one that has failed with all of it."""
     probe: str | None = None
     """See :class:`Order`."""
     timeout_s: float | None = None

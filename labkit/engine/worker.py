@@ -27,7 +27,7 @@ import epyc
 
 from labkit import provenance
 from labkit.engine.capture import Capture
-from labkit.engine.messages import Chunk, OutdatedHandError
+from labkit.engine.messages import Chunk, OutdatedHandError, UnloadableError
 from labkit.engine.outbox import Outbox, survives
 from labkit.engine.provision import at_start, lacking, provide
 from labkit.engine.runner import Runner
@@ -101,14 +101,14 @@ def run(message: bytes, folder: Path, is_shared: bool, engine: int | None = None
 
     Raises
     ------
-    ExperimentError
+    UnloadableError
         When the experiment cannot be loaded here.
     MissingAttachmentError
         When this host lacks an attachment. No point has run then.
     """
     with uncollected():
         chunk: Chunk = pickle.loads(message)
-    experiment = load_experiment(chunk.experiment, chunk.code)
+    experiment = _loaded(chunk)
     require(attachments(experiment), engine)
     facts = {**chunk.facts, **provenance.of_process(engine), ATTEMPT: chunk.attempt}
     runner = Runner(experiment)
@@ -119,6 +119,15 @@ def run(message: bytes, folder: Path, is_shared: bool, engine: int | None = None
             outbox.begin(index)
             outbox.add(index, runner.run(parameters, key, capture))
     return pickle.dumps(outbox.answer(time.monotonic() - started), protocol=5)
+
+
+def _loaded(chunk: Chunk) -> epyc.Experiment:
+    try:
+        return load_experiment(chunk.experiment, chunk.code)
+    except (MissingAttachmentError, OutdatedHandError):
+        raise
+    except Exception as e:
+        raise UnloadableError(f"on {platform.node()}: {type(e).__name__}: {e}") from e
 
 
 def why_not_loadable(experiment: bytes, code: str, bundles: bytes = b"") -> bytes:

@@ -11,6 +11,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -289,10 +290,20 @@ class ChunkedLab(Lab):
             # the engine had not begun with it, or was about to answer
             stop = Stop("interrupted", str(e), None)
             return self._salvage.after_stop(sent, stop, [], self.retries)
-        # the engine answered that it could not even load the experiment
-        reason = ExperimentError(f"the engine could not run this chunk: {e}")
-        left = range(sent.recorded, len(chunk.points))
-        return Sequel([given_up(chunk, i, reason) for i in left])
+        left = chunk.part(sent.recorded, len(chunk.points), chunk.attempt)
+        if chunk.elsewhere == 0 and (others := self._others()):
+            # the engine could not even read it, or has no labkit
+            return Sequel([], [replace(left, elsewhere=others)])
+        return self._unloadable(left, f"the engine could not run this chunk: {e}")
+
+    def _others(self) -> int:
+        """Return how many engines may do what one cannot."""
+        return 0
+
+    def _unloadable(self, chunk: Chunk, why: str) -> Sequel:
+        """Give up what no engine can run."""
+        reason = ExperimentError(why)
+        return Sequel([given_up(chunk, i, reason) for i in range(len(chunk.points))])
 
     def _go_on(self, sequel: Sequel) -> None:
         """Send what is to be sent after a chunk was not run to its end."""

@@ -24,8 +24,8 @@ from labkit.labs.chunkedlab import ChunkedLab
 from labkit.labs.connection import Connection
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress, shell
-from labkit.labs.recording import Runs, count
-from labkit.labs.rehearsal import Rehearsal
+from labkit.labs.recording import Runs, count, record
+from labkit.labs.rehearsal import Piece, Rehearsal
 from labkit.labs.resumed import Resumed, fetch, messages_of, on_their_way
 from labkit.labs.sweep import Sweep
 from labkit.labs.traffic import Sent
@@ -289,8 +289,12 @@ timeout, cluster_id
 
     def _submit(self, chunk: Chunk, message: bytes) -> Future[bytes]:
         view = self._reconnected().client.load_balanced_view()
-        result: Future[bytes] = view.apply_async(run_chunk, chunk.order, message)
+        with view.temp_flags(retries=chunk.elsewhere):
+            result: Future[bytes] = view.apply_async(run_chunk, chunk.order, message)
         return result
+
+    def _others(self) -> int:
+        return self._width() - 1
 
     def _reconnected(self) -> Connection:
         """Return the connection, which is open; one that the network has cut off is waited for."""
@@ -408,8 +412,11 @@ timeout, cluster_id
     def _take(self, timeout_s: float) -> Runs:
         if self._connection.is_open:
             self._connection.courier.advance()
+            if self._rehearsal.has_news(self._connection.client.ids):
+                self._look_at_engines()
         runs = super()._take(timeout_s)
         if runs and self._connection.is_open:
+            self._rehearsal.note_arrival()
             self._connection.hub.note_arrival()
         cut_short, self._cut_short = self._cut_short, []
         self.notebook().dropChunks(cut_short)
@@ -452,9 +459,32 @@ timeout, cluster_id
     def _look_around(self) -> int:
         hub = self._connected().hub
         hub.feel_pulse()
+        self._look_at_engines()
+        self._rehearsal.doubt_a_silence(hub)
         self._note_chunks()
         fetch(self._traffic.futures(), hub)
         return self._left_behind().collect(hub)
+
+    def _look_at_engines(self) -> None:
+        """Ask engines that have joined whether they can load what is under way.
+
+        What no engine can, any more, is recorded as failed: it would wait for ever.
+        """
+        pieces = {Piece.of(sent.chunk) for sent in self._traffic}
+        hopeless = self._rehearsal.look(pieces, self._connection)
+        for sent in self._traffic:
+            why = hopeless.get(Piece.of(sent.chunk))
+            if why is None or sent.future.done():
+                continue
+            with self._taking:
+                self._withdraw([sent.future])
+                for part in self._pending_of(sent.chunk):
+                    record(self.notebook(), self._unloadable(part, f"no engine can: {why}").runs)
+                self._cut_short.append(sent.chunk.name)
+                self._traffic.remove(sent)
+                # its message stays with the controller, which has nobody to give it to
+                super()._forget(sent)
+                self._noted.discard(sent.chunk.name)
 
     def _left_behind(self) -> Leftovers:
         """Return what an earlier lab has left pending on this cluster."""

@@ -99,6 +99,7 @@ class Connection:
         self._wake = wake
         self._line: _Line | None = None
         self._tunnel: Tunnel | None = None
+        self._local: dict[int, int] = {}
         self._is_cut_off = False
         self.is_tunnelled = False
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
@@ -204,8 +205,9 @@ class Connection:
         del arguments["url_file"]
         try:
             self.is_tunnelled = True
-            self._tunnel = Tunnel(shadow.destination, shadow.address(), ports)
-            near = {channel: self._tunnel.local[said[channel]] for channel in CHANNELS}
+            self._tunnel = Tunnel(shadow.destination, shadow.address(), ports, self._local)
+            self._local = self._tunnel.local
+            near = {channel: self._local[said[channel]] for channel in CHANNELS}
             here = {"interface": "tcp://127.0.0.1", "location": "127.0.0.1", "ssh": ""}
             return ipyparallel.Client({**said, **near, **here}, **arguments)
         except BaseException as e:

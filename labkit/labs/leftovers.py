@@ -53,6 +53,7 @@ class Leftovers:
         self._notebook = notebook
         self._mine = mine
         self._chunks: dict[str, SentChunk] = {}
+        self._is_checked = False
         if notebook.anyPending():
             self._take_over(cluster)
 
@@ -116,6 +117,7 @@ class Leftovers:
         """Record what the hub has by now, without waiting; return how many results that were."""
         if not self._chunks:
             return 0
+        self._check(hub)
         known = hub.completed(list(self._chunks))
         found = 0
         for message, chunk in list(self._chunks.items()):
@@ -127,6 +129,19 @@ class Leftovers:
                 continue
             del self._chunks[message]
         return found
+
+    def _check(self, hub: Hub) -> None:
+        """Forget, once, what a controller knows only from the one before it.
+
+        Its database outlives a controller, but not what was waiting, or running.
+        """
+        if self._is_checked:
+            return
+        kept = hub.keeps(list(self._chunks))
+        lost = [self._chunks.pop(message) for message in self._chunks.keys() - kept]
+        jobs = [job for chunk in lost for job in chunk.jobs()]
+        self._drop(jobs, "is not known to the cluster any more")
+        self._is_checked = True
 
     def _fetch(self, hub: Hub, chunk: SentChunk) -> int:
         import ipyparallel

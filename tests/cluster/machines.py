@@ -18,7 +18,7 @@ CONTROLLER = "controller: {host: ctl, interface: 10.77.0.100}\n"
 DEFAULTS = f"python: {sys.executable}, env: {{PYTHONPATH: {ROOT}}}"
 
 #: What the command lines of all processes of a cluster have one of.
-WORDS = ("ipcluster", "ipyparallel", "labkit-", "labkit.engine")
+WORDS = ("ipcluster", "ipyparallel", "labkit-", "labkit.engine", "labkit.cluster")
 
 _CONNECT = """
 import json, time

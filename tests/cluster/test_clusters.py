@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 
 from .machines import CONTROLLER, DEFAULTS
+from .testbed import ROOT
 
 TWO = f"{CONTROLLER}defaults: {{{DEFAULTS}, engines: 2}}\nhosts:\n  h[1-2]:\n"
 
@@ -108,6 +109,15 @@ def test_start_status_wait_and_stop(two, bed):
     assert two.left() == []
 
 
+def versions(folder, **packages):
+    """Return a folder that makes a host believe that it has these versions."""
+    for name, version in packages.items():
+        place = folder / f"{name}-{version}.dist-info"
+        place.mkdir(parents=True)
+        place.joinpath("METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    return folder
+
+
 def test_hosts_that_cannot_are_told_and_the_others_run(cluster, bed):
     broken = bed.folder / "broken"
     broken.mkdir(exist_ok=True)
@@ -115,20 +125,32 @@ def test_hosts_that_cannot_are_told_and_the_others_run(cluster, bed):
     slow = bed.folder / "slow-python"
     slow.write_text(f'#!/bin/sh\nsleep 3; exec {sys.executable} "$@"\n')
     slow.chmod(0o755)
+    old = versions(bed.folder / "old", labkit="0.0.1")
+    older = versions(bed.folder / "older", ipyparallel="8.8.0")
+    odd = versions(bed.folder / "odd", numpy="1.26.4", ipyparallel="9.99.0")
     running = cluster(
         TWO + f"  h9:\n  late: {{address: h3, engines: 1, python: {slow}}}\n"
         "  none: {address: h3, python: /no/python}\n"
         f"  lame: {{address: h3, env: {{PYTHONPATH: {broken}}}}}\n"
+        f"  old: {{address: h3, env: {{PYTHONPATH: {old}}}}}\n"
+        f"  older: {{address: h3, env: {{PYTHONPATH: {older}}}}}\n"
+        f"  odd: {{address: h3, engines: 1, env: {{PYTHONPATH: {odd}:{ROOT}}}}}\n"
     )
     out = running.labkit("start", exits=1)
     assert "h9: ssh: Could not resolve hostname h9" in out
     assert "/no/python: No such file or directory" in out
     assert "lame: engine 0 ended with status 1; it had not registered, and is not started" in out
     assert "ImportError: one must have it" in out
-    assert "5 engines, 3 of 6 hosts whole" in out
+    assert "old: labkit 0.0.1 is there, and " in out
+    assert "older: ipyparallel 8.8.0 is there, and " in out
+    # what need not matter is told, too
+    assert "odd: ipyparallel 9.99.0 is there, and " in out
+    assert "odd: numpy 1.26.4 is there, and " in out
+    assert "6 engines, 4 of 9 hosts whole" in out
     status = running.told("status", exits=1)
-    assert hosts_of(status) == {"h1": 2, "h2": 2, "late": 1}
-    assert {each["host"] for each in status if not each["alive"]} == {"h9", "none", "lame"}
+    assert hosts_of(status) == {"h1": 2, "h2": 2, "late": 1, "odd": 1}
+    missing = {each["host"] for each in status if not each["alive"]}
+    assert missing == {"h9", "none", "lame", "old", "older"}
     logs = running.told("logs", "lame", "--lines=1")["lame"].values()
     assert ["ImportError: one must have it"] in logs
     assert "no host lamé; did you mean lame?" in running.labkit("logs", "lamé", exits=2)
@@ -151,7 +173,12 @@ def test_errors_say_what_to_do(two, bed):
         os.kill(pid, signal.SIGKILL)
     for command in ("status", "wait"):
         assert "has died: labkit cluster restart" in two.labkit(command, exits=2)
-    assert "has lost its controller, not its engines" in two.labkit("start", exits=2)
+    # the watcher ends with the controller
+    wait_for(lambda: not bed["ctl"].processes("labkit.cluster"))
+    # a start goes on where it was, and leaves nothing of it behind
+    assert two.told("start")["is_whole"]
+    assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
+    assert len(bed["h1"].processes("ipyparallel.engine ")) == 2
     two.labkit("stop")
     assert two.left() == []
     for command in ("status", "stop", "restart"):
@@ -303,27 +330,65 @@ def test_engines_that_die_are_started_again_and_not_for_ever(cluster, bed):
             "it was started again 1 times, and is not any more" in str(running.told("logs", "h1"))
         )
     )
+    # nor by the watcher
+    wait_for(lambda: "h1: its engines have died for good" in str(running.told("logs")))
     assert hosts_of(running.told("status", exits=1)) == {}
     # whoever asks for it gets it
     running.labkit("scale", "h1=2")
     assert hosts_of(running.told("status")) == {"h1": 2}
 
 
+def engines_on(cluster, host):
+    """Return how many engines of a host the controller knows."""
+    status = cluster.told("status", exits=None)
+    return sum(each["registered"] for each in status if each["host"] == host)
+
+
 def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed):
     sweep = Sweep(two)
     bed["h2"].power_off()
-    sweep.assert_whole()
-    assert hosts_of(two.told("status", exits=1)) == {"h1": 2}
+    wait_for(lambda: engines_on(two, "h2") == 0, 40)
+    log = two.folder / "ipython/profile_cluster/log/watcher.log"
+    wait_for(lambda: "h2: engines are missing, and it is out of reach: ssh: " in log.read_text())
     bed["h2"].boot()
-    bed["h2"].wait()
-    # the host is back, and gets engines again
-    assert two.told("scale", "h2=2")["is_whole"]
-    assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
-    sweep = Sweep(two, "again")
+    # nobody asks for it
+    wait_for(lambda: engines_on(two, "h2") == 2, 40)
     bed["h2"].pull_the_cable()
-    sweep.assert_whole()
+    wait_for(lambda: engines_on(two, "h2") == 0, 40)
     bed["h2"].plug_in()
     # its engines live, and would not register again
-    assert two.told("scale", "h2=2")["is_whole"]
+    wait_for(lambda: engines_on(two, "h2") == 2, 40)
+    sweep.assert_whole()
+    told = two.labkit("logs", "--lines=99")
+    assert "h2: it is back, and 2 engines are started" in told
+    assert "h2: 2 engines were lost to the controller: started anew" in told
+    assert {each["restarts"] for each in two.told("status")} == {0}
     two.labkit("stop")
     assert two.left() == []
+
+
+def test_a_host_that_comes_late_gets_engines_and_one_that_is_not_wanted_gets_none(cluster, bed):
+    bed["h3"].power_off()
+    running = cluster(TWO.replace("h[1-2]", "h[1-3]"))
+    running.labkit("start", exits=1)
+    running.labkit("scale", "h2=0")
+    bed["h1"].end("labkit-")
+    # the watcher and somebody who asks for it come at once
+    running.labkit("scale", "h1=2")
+    bed["h3"].boot()
+    wait_for(lambda: hosts_of(running.told("status", exits=None)) == {"h1": 2, "h3": 2}, 40)
+    agents = {line.split()[-1] for line in bed["h1"].processes(" labkit-").values()}
+    assert len(agents) == 1, "both have started some"
+    assert len(bed["h1"].processes("ipyparallel.engine ")) == 2
+    # who comes later finds that somebody has started it
+    code = "import labkit; launcher = labkit.Cluster.running('cluster').launcher; "
+    code += "print(launcher.bring_back({'h1': 'labkit-gone', 'h2': None, 'h3': None}))"
+    assert running.on_ctl(sys.executable, "-c", code) == "[]\n"
+    assert not bed["h2"].processes("labkit-", "ipyparallel")
+    # one that is killed while it starts hosts has not learnt the numbers of their agents
+    (roster,) = running.folder.glob("ipython/profile_cluster/pid/engines-*.json")
+    told = json.loads(roster.read_text())
+    told["agents"] = {host: [0, *rest] for host, (_, *rest) in told["agents"].items()}
+    roster.write_text(json.dumps(told))
+    running.labkit("stop")
+    assert running.left() == []

@@ -1,5 +1,6 @@
 """labkit's launcher, on real machines."""
 
+import json
 import os
 import signal
 import sys
@@ -32,6 +33,15 @@ if __name__ == "__main__":
 """
 
 
+def assert_refused(running, bed, **wrong):
+    """Start an engine that has the controller's file, but for a key."""
+    file = running.folder / "ipython/profile_cluster/security/ipcontroller-engine.json"
+    told = {**json.loads(file.read_text()), **wrong}
+    words = sys.executable, "-m", "ipyparallel.engine", "--IPEngine.timeout=2"
+    out = bed["h3"].execute(*words, exits=255, IPP_CONNECTION_INFO=json.dumps(told))
+    assert "Registration timed out" in out
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_engines_come_on_all_hosts_but_the_dead_ones(cluster, bed, shared):
     running = cluster(TWO + "  h9:\n", shared=shared)
@@ -42,6 +52,8 @@ def test_engines_come_on_all_hosts_but_the_dead_ones(cluster, bed, shared):
     logs = "ls ~/.ipython/profile_cluster/log 2>/dev/null; true"
     own = bed["h1"].execute("sh", "-c", logs).split()
     assert own == ([] if shared else ["ipengine-h1-0.out", "ipengine-h1-1.out"])
+    if shared:
+        assert_refused(running, bed, key="0" * 36)
     os.kill(min(bed["h1"].processes("ipyparallel.engine ")), signal.SIGKILL)
     running.wait_for_log(" ended with status -9; it is started again in 1 s; log ")
     assert running.stop() < 5
@@ -163,18 +175,23 @@ def test_encryption_and_ports_and_nothing_listens_elsewhere(cluster, bed):
     assert all(20000 <= port <= 20019 for port in far)
     files = running.folder.glob("ipython/profile_cluster/security/ipcontroller-*.json")
     assert [f.stat().st_mode & 0o077 for f in files] == [0, 0, 0]
+    (roster,) = running.folder.glob("ipython/profile_cluster/pid/engines-*.json")
+    assert roster.stat().st_mode & 0o077 == 0, "whoever knows a token may end engines"
+    assert_refused(running, bed, curve_serverkey="0" * 39 + "1")
 
 
 def test_agents_that_are_killed_and_power_cuts(cluster, bed):
     running = cluster(TWO)
     running.start()
-    running.each(HOSTNAME, 4)
+    before = running.each("os.getpid()", 4)
     bed["h1"].end("labkit-")
-    deadline = time.monotonic() + 10
-    while bed["h1"].processes("ipyparallel"):
-        assert time.monotonic() < deadline, "engines outlive their agent"
+    # the watcher starts them again, and a stop knows those, too
+    watcher = running.folder / "ipython" / "profile_cluster" / "log" / "watcher.log"
+    deadline = time.monotonic() + 20
+    while "h1: all 2 engines are there" not in watcher.read_text():
+        assert time.monotonic() < deadline, running.log() + watcher.read_text()
         time.sleep(0.05)
-    assert sorted(running.each(HOSTNAME, 2)) == ["h2", "h2"]
+    assert len(set(running.each("os.getpid()", 4)) - set(before)) == 2
     bed["h2"].power_off()
     assert running.stop() < 10
     running.wait_until_gone()

@@ -82,6 +82,28 @@ def test_it_ends_with_whatever_has_opened_it(lap, end):
     lap.end("labkit.cluster.tunnel")
 
 
+def test_one_that_is_opened_again_has_the_same_ports_unless_somebody_has_them(lap):
+    again = """
+before = tunnel.local
+tunnel.close()
+tunnel = Tunnel("root@ctl", "10.77.0.100", [9001, 9002], before)
+print(tunnel.local == before)
+tunnel.close()
+import socket
+while True:
+    try:
+        taken = socket.create_server(("127.0.0.1", before[9001]))
+        break
+    except OSError:
+        time.sleep(0.05)
+tunnel = Tunnel("root@ctl", "10.77.0.100", [9001, 9002], before)
+print(tunnel.local[9001] != before[9001], tunnel.local[9002] == before[9002])
+"""
+    out = lap.execute(*python(OPEN + again + ASK))
+    assert out.split() == ["True", "True", "True", "HELLO", "HELLO"]
+    assert gone(lap)
+
+
 def test_a_forked_child_does_not_end_it(lap):
     fork = "\nif os.fork() == 0:\n    sys.exit()\nos.wait()\n"
     assert lap.execute(*python(OPEN + fork + ASK)).split() == ["HELLO", "HELLO"]

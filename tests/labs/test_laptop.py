@@ -47,17 +47,17 @@ lab.close()
 class Desk:
     """A laptop with the shadow of a cluster that runs."""
 
-    def __init__(self, running, lap, *, engines=4):
+    def __init__(self, running, lap, *, ran="ran"):
         self.running, self.lap = running, lap
-        self.ran = running.folder / "ran"
-        running.start()
-        running.ask("print(0)", engines)
-        lap.execute("labkit", "profile", "shadow", "root@ctl")
+        self.ran = running.folder / ran
+
+    def shadow(self):
+        self.lap.execute("labkit", "profile", "shadow", "root@ctl")
 
     def script(self, *parts, **values):
         values = {"points": 12, "seconds": 0.5, "timeout": 60, **values}
         code = HEAD.format(ran=self.ran) + "".join(part.format(**values) for part in parts)
-        path = self.running.folder / "at_the_desk.py"
+        path = self.running.folder / f"at_the_desk_{self.ran.name}.py"
         path.write_text(code)
         return (python("")[0], path)
 
@@ -86,11 +86,21 @@ class Desk:
 
 @pytest.fixture
 def desk(cluster, bed):
-    """Set one up, by default with four engines."""
-    yield lambda more="", **how: Desk(cluster(INVENTORY + more, shared=False), bed["lap"], **how)
+    """Set one up."""
+
+    def make(more="", *, starts=True):
+        made = Desk(cluster(INVENTORY + more, shared=False), bed["lap"])
+        if starts:
+            made.running.start()
+            made.running.ask("print(0)", 4)
+            made.shadow()
+        return made
+
+    yield make
     bed["lap"].put_cable_back()
     bed["lap"].end("at_the_desk", "labkit-tunnel", "BatchMode")
-    bed["lap"].execute("sh", "-c", "rm -rf ~/squares* ~/.cache/labkit")
+    for name in ("lap", "ctl"):
+        bed[name].execute("sh", "-c", "rm -rf ~/squares* ~/.cache/labkit")
 
 
 def squares(points):
@@ -129,7 +139,10 @@ def test_one_sends_and_leaves_and_another_lab_gets_the_rest(desk, end):
 
 def test_a_lab_outlasts_the_loss_of_its_connection(desk):
     there = desk()
-    at_work = there.start(LAB, SEND, WAIT, points=40, seconds=1)
+    ports = "print('ports', lab._connection._tunnel.local)\n"
+    at_work = there.start(
+        LAB, ports, SEND, "assert lab.wait(60)\n", ports, WAIT, points=40, seconds=1
+    )
     there.wait_for_runs(6)
     # ssh dies
     there.lap.end("BatchMode")
@@ -142,6 +155,8 @@ def test_a_lab_outlasts_the_loss_of_its_connection(desk):
     assert out.endswith(f"{squares(40)}\n"), out
     assert "trying again until it is back" in out
     assert "profile shadow is back" in out
+    first, last = (line for line in out.splitlines() if line.startswith("ports"))
+    assert first == last, "whoever knows the ports may go on"
     assert there.runs() == once_each(40)
     there.wait_until_no_ssh()
 
@@ -203,6 +218,79 @@ child.kill()
     )
     assert out.splitlines() == ["1 4", "0"]
     there.wait_until_no_ssh()
+
+
+# ---------- a controller's machine that is switched off ----------
+
+#: A lab that goes on when its cluster was started again, which it cannot do itself.
+PERSIST = """
+while True:
+    try:
+        assert lab.wait(60)
+        break
+    except labkit.ClusterError:
+        time.sleep(0.2)
+"""
+
+#: How often an engine listens in vain; by default for 50 seconds.
+IMPATIENT = "\nc.IPEngine.max_heartbeat_misses = 4\nc.IPEngine.timeout = 2\n"
+
+
+@pytest.mark.parametrize("encryption", ["", "encryption: yes\n"])
+def test_labs_finish_when_the_controllers_machine_was_rebooted(desk, bed, encryption):
+    there = desk(encryption, starts=False)
+    running = there.running
+    assert running.told("start")["is_whole"]
+    there.shadow()
+    # one lab stays, and one has left
+    at_work = there.start(LAB, SEND, PERSIST, WAIT, points=60)
+    there.wait_for_runs(1)
+    left = Desk(running, bed["ctl"], ran="ran-too")
+    left.execute(LAB.replace("shadow", "cluster"), SEND, "lab.close()\n", points=40)
+    # the controller writes its database every two seconds
+    left.wait_for_runs(24)
+    file = bed["lap"].folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
+    before = file.read_text()
+    bed["ctl"].power_off()
+    bed["ctl"].boot()
+    bed["ctl"].wait()
+    assert running.told("start")["is_whole"]
+    out, _ = at_work.communicate(timeout=60)
+    assert out.endswith(f"{squares(60)}\n"), out
+    assert set(there.runs()) == set(range(60))
+    out = left.execute(
+        LAB.replace("shadow", "cluster"),
+        "lab.wait(60)\n"
+        "there = len(lab.dataframe())\n"
+        "lab['x'] = range(40)\nlab['s'] = 0.5\n"
+        "lab.runExperiment(Work(), only='missing')\n",
+        WAIT.replace("print(", "print(there, "),
+    )
+    rescued, _, found = out.splitlines()[-1].partition(" ")
+    assert found == squares(40)
+    assert int(rescued) > 0, "what was finished before is in the controller's database"
+    there.lap.execute("labkit", "profile", "refresh", "shadow")
+    assert file.read_text() == before
+    for host in ("h1", "h2"):
+        assert len(bed[host].processes("ipyparallel.engine ")) == 2
+
+
+def test_engines_do_not_outlive_a_controllers_machine(cluster, bed):
+    running = cluster(INVENTORY, shared=False)
+    profile = bed["ctl"].folder / "home/.ipython/profile_cluster/ipengine_config.py"
+    profile.write_text(profile.read_text() + IMPATIENT)
+    assert running.told("start")["is_whole"]
+    bed["ctl"].power_off()
+    deadline = time.monotonic() + 30
+    while left := [*bed["h1"].processes(*WORDS), *bed["h2"].processes(*WORDS)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    bed["ctl"].boot()
+    bed["ctl"].wait()
+    assert "has died: labkit cluster restart" in running.labkit("status", exits=2)
+    assert running.told("start")["is_whole"]
+    running.labkit("stop")
+    assert running.left() == []
 
 
 # ---------- what does not answer ----------

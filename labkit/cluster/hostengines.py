@@ -1,0 +1,45 @@
+"""The engines of a host, as its agent sees them; sent there as it stands.
+
+It imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """One of the engines, through all of its lives."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        #: Its process, while it lives.
+        self.pid: int | None = None
+        #: How often it was started again.
+        self.restarts = 0
+        #: When it is to be, by the monotonic clock.
+        self.due: float | None = None
+        #: How it ended the last time.
+        self.status: int | None = None
+        #: What the controller knows it by.
+        self.session = ""
+        #: Where in its log this life begins.
+        self.begins = 0
+        #: Whether the controller has taken it in one of its lives.
+        self.was_registered = False
+        #: Whether it has died for good, and not for want of a controller.
+        self.is_given_up = False
+
+    def facts(self) -> dict[str, Any]:
+        """Return what there is to tell of it."""
+        return {
+            "number": self.number,
+            "pid": self.pid,
+            "alive": self.pid is not None,
+            "restarts": self.restarts,
+            "status": self.status,
+            "session": self.session,
+            "given_up": self.is_given_up,
+        }
