@@ -7,6 +7,7 @@ named, the process, the host, or the place of the point in the design.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -174,7 +175,7 @@ def key(
 
 
 class keys:  # noqa: N801  # a function, for its users
-    """Return a function from parameters to the point's key: :func:`key`, for many points.
+    """A function from parameters to the point's key: :func:`key`, for many points.
 
     Parameters
     ----------
@@ -218,19 +219,17 @@ class keys:  # noqa: N801  # a function, for its users
 
     def all(self, points: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the keys of points, of which most have the same parameters: far sooner."""
-        if set(map(type, itertools.chain.from_iterable(points))) != {str}:
-            return [*map(self, points)]
-        try:
-            return [*self._hashed(self._texts(points))]
-        except (KeyError, TypeError, RecursionError):
-            # they differ in their parameters, or one cannot be hashed
-            return [*map(self, points)]
+        names = set(itertools.chain.from_iterable(points))
+        types = set(map(type, itertools.chain.from_iterable(points)))
+        if types == {str} and set(map(len, points)) == {len(names)}:
+            # else one cannot be hashed, which is told below
+            with contextlib.suppress(TypeError, RecursionError):
+                return [*self._hashed(self._texts(points))]
+        return [*map(self, points)]
 
     def _texts(self, points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-        """Return what the keys are made from, column by column."""
+        """Return what the keys of points with the same parameters are made from."""
         labels = _labels(self._experiment, points[0])
-        if set(map(len, points)) != {len(labels)}:
-            raise KeyError
         columns: list[Iterable[str]] = [itertools.repeat(",{")]
         for name, label in labels:
             column = [*map(itemgetter(name), points)]

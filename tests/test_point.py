@@ -1,3 +1,4 @@
+import collections
 import enum
 import json
 import os
@@ -333,9 +334,18 @@ def test_a_key_depends_on_all_that_names_a_point():
 names = text | text.map(np.str_) | st.sampled_from(Oddly)
 
 
-@given(st.lists(st.dictionaries(names, parameters | st.floats(), max_size=4), max_size=4))
+def have_other_texts(chosen):
+    """Test whether no two names are the same text: '' and np.str_('') can both be in a dict."""
+    return len({*map(str, chosen)}) == len(chosen)
+
+
+named = st.dictionaries(names, parameters | st.floats(), max_size=4).filter(have_other_texts)
+
+
+@given(st.lists(named, max_size=4))
 def test_a_key_is_the_sum_of_a_points_canonical_json(points):
     key_of = keys("w\ud83d", "2b", (0, 3))
+    assert key_of.all(points) == [*map(key_of, points)]
     for params in points:
         plain = {str(name): canonical(value) for name, value in params.items()}
         whole = json.dumps(
@@ -346,6 +356,25 @@ def test_a_key_is_the_sum_of_a_points_canonical_json(points):
         )
         digest = blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         assert digest == key_of(params) == key("w\ud83d", "2b", params, (0, 3))
+
+
+@given(st.sets(names, max_size=3).filter(have_other_texts), st.data())
+def test_keys_of_points_with_the_same_parameters(chosen, data):
+    values = parameters | st.floats() | st.integers() | st.booleans()
+    points = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(chosen, values)), max_size=6))
+    key_of = keys("walks.Walk", 1)
+    assert key_of.all(points) == [*map(key_of, points)]
+
+
+def test_keys_of_mappings_that_make_up_values():
+    points = [collections.Counter(a=1), collections.Counter(b=2)]
+    key_of = keys("walks.Walk", 1)
+    assert key_of.all(points) == [*map(key_of, points)]
+
+
+def test_one_of_many_points_that_cannot_be_hashed_is_named():
+    with pytest.raises(UnhashableParameterError, match=r"parameter a of walks\.Walk"):
+        keys("walks.Walk", 1).all([{"a": 1, "b": 2}, {"a": object(), "b": 2}])
 
 
 def test_the_format_of_keys_is_kept():

@@ -23,6 +23,9 @@ __all__ = ["LocalCluster"]
 #: How long engines may take until they have registered.
 START_TIMEOUT_S = 60.0
 
+#: A controller that has not answered by then may have died: another one takes its place.
+_ANSWER_S = 10.0
+
 _LOOK_S = 0.05
 
 
@@ -73,21 +76,24 @@ class LocalCluster:
             When they have not in time; it ends with the last lines of their logs.
         """
         deadline = time.monotonic() + timeout_s
-        while True:
+        client = None
+        while client is None:
             while not _is_complete(self.connection_file):
                 self._check(deadline, "the controller did not come up")
                 time.sleep(_LOOK_S)
+            self._check(deadline, "the controller does not answer")
             client = self._connect_to_this_one(deadline)
-            if client is not None:
-                return client
+        return client
 
     def _connect_to_this_one(self, deadline: float) -> ipyparallel.Client | None:
         """Return a client of the controller that is there; None when another takes its place."""
         import ipyparallel
 
         self._connected_to = _identity(self.connection_file)
-        timeout_s = max(deadline - time.monotonic(), 1.0)
-        client = ipyparallel.Client(str(self.connection_file), timeout=timeout_s)
+        try:
+            client = ipyparallel.Client(str(self.connection_file), timeout=_ANSWER_S)
+        except (OSError, TimeoutError, ipyparallel.error.TimeoutError):
+            return None
         try:
             while len(client.ids) < self.engines:
                 self._check(deadline, f"{len(client.ids)} of {self.engines} engines registered")

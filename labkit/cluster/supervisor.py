@@ -76,6 +76,7 @@ class Controller:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._family: set[psutil.Process] = set()
+        self._seen: set[psutil.Process] = set()
         self._next_look = 0.0
         self._looks = 0
 
@@ -93,7 +94,10 @@ class Controller:
         if self._looks < _FAMILY_LOOKS:
             self._looks += 1
             with contextlib.suppress(psutil.NoSuchProcess):
-                self._family.update(psutil.Process(self._process.pid).children())
+                seen = {*psutil.Process(self._process.pid).children(recursive=True)}
+                # a process that it only asks something is not seen twice
+                self._family |= seen & self._seen
+                self._seen = seen
         return all(_is_running(process) for process in self._family)
 
 

@@ -24,7 +24,7 @@ __all__ = ["Outbox", "survives"]
 FLUSH_S = 0.02
 
 #: They wait no longer in memory while a point is slow, and no longer for the disk to hold them.
-SYNC_S = 0.5
+SYNC_S = 0.4
 
 
 class Outbox:

@@ -61,7 +61,7 @@ class Spool:
         _HEADER.pack_into(self._header, 0, _MAGIC, index, time.monotonic())
 
     def append(self, record: bytes) -> None:
-        """Write a record; it survives the engine from here on."""
+        """Write a record, which is not empty; it survives the engine from here on."""
         self._file.write(_RECORD.pack(len(record), zlib.crc32(record)))
         self._file.write(record)
         self._file.flush()
@@ -135,7 +135,8 @@ def read(path: Path, start: int = 0) -> Iterator[bytes]:
         while len(head := file.read(_RECORD.size)) == _RECORD.size:
             length, checksum = _RECORD.unpack(head)
             record = file.read(length)
-            if len(record) != length or zlib.crc32(record) != checksum:
+            # where a disk has lost what was written there are zeros, whose checksum is right
+            if not length or len(record) != length or zlib.crc32(record) != checksum:
                 return
             yield record
 

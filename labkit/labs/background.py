@@ -15,7 +15,7 @@ __all__ = ["Background"]
 logger = logging.getLogger(__name__)
 
 #: How often is looked for something that has arrived.
-_LOOK_S = 0.25
+_LOOK_S = 0.2
 
 #: How long the end waits for a transaction that is being written.
 _END_S = 10.0

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import partial
@@ -50,7 +50,7 @@ class ChunkedLab(Lab):
     are taken on the caller's.
     """
 
-    #: How often the lab makes sure, while nothing arrives, that something can.
+    #: How often a lab that waits makes sure that what it waits for can arrive.
     _LOOK_S = 1.0
 
     def _begin(self, retries: int) -> None:
@@ -198,8 +198,7 @@ class ChunkedLab(Lab):
     def _take(self, timeout_s: float) -> Runs:
         """Record what has arrived, waiting for the first so long; return it."""
         with self._taking:
-            arrivals = self._traffic.arrivals(time.monotonic() + min(timeout_s, GATHER_S))
-            runs = self._record(arrivals, self._portions())
+            runs = self._record(self._traffic.arrivals(time.monotonic() + min(timeout_s, GATHER_S)))
             for chunk in self._cutter.cut_again(self._width):
                 self._send_again(chunk)
             if not self._traffic:
@@ -209,11 +208,11 @@ class ChunkedLab(Lab):
 
     def ingest(self) -> None:
         """Record outcomes that have arrived, if nobody else does; leave what needs an answer."""
-        has_some = self._traffic.has_arrivals() or self._early.is_due
+        has_some = self._traffic.has_arrivals() or self._early.is_due()
         if not has_some or not self._taking.acquire(blocking=False):
             return
         try:
-            runs = self._record(self._traffic.outcomes(), self._portions())
+            runs = self._record(self._traffic.outcomes())
             self._ingested.add(count(runs), _failures(runs))
         finally:
             self._taking.release()
@@ -221,19 +220,22 @@ class ChunkedLab(Lab):
     def _portions(self) -> list[Portion]:
         return self._early.portions(self._probe.parent) if self._probe is not None else []
 
-    def _record(self, arrivals: list[Sent], portions: Sequence[Portion]) -> Runs:
+    def _record(self, arrivals: list[Sent]) -> Runs:
         """Record what chunks gave that have arrived, and go on with what they did not run.
 
         With it, record what others have given until now.
 
         If that fails, what has arrived can be taken again: to record it twice changes nothing.
         """
-        if not arrivals and not portions:
-            return []
-        runs = [batch for portion in portions for batch in portion.runs]
+        runs: Runs = []
         next_steps: list[_Step] = []
         is_done = 0
         try:
+            portions = self._portions()
+            if not arrivals and not portions:
+                return []
+            for portion in portions:
+                runs += portion.runs
             with uncollected():
                 for sent in arrivals:
                     mine, go_on = self._come_back(sent)
@@ -244,7 +246,7 @@ class ChunkedLab(Lab):
                 record(self.notebook(), runs)
             self._traffic.note_record()
             for portion in portions:
-                portion.note()
+                portion.sent.note_recorded(portion.runs, portion.read_to)
             for sent, go_on in zip(arrivals, next_steps, strict=True):
                 go_on()
                 self._traffic.remove(sent)
@@ -264,7 +266,7 @@ class ChunkedLab(Lab):
             sequel = self._answered(sent)
             return sequel.runs, partial(self._go_on, sequel)
         if self._is_withdrawal(e):
-            return [], partial(self._after_withdrawal, chunk)
+            return sent.spooled_runs(), partial(self._after_withdrawal, chunk)
         missing = _missing(e)
         if missing is not None and missing.digest in self._attachments:
             return [], partial(self._after_missing, chunk, missing)
@@ -289,7 +291,7 @@ class ChunkedLab(Lab):
         if _is_interrupt(e):
             # the engine had not begun with it, or was about to answer
             stop = Stop("interrupted", str(e), None)
-            return self._salvage.after_stop(sent, stop, [], self.retries)
+            return self._salvage.after_stop(sent, stop, sent.spooled_runs(), self.retries)
         left = chunk.part(sent.recorded, len(chunk.points), chunk.attempt)
         if chunk.elsewhere == 0 and (others := self._others()):
             # the engine could not even read it, or has no labkit
@@ -419,7 +421,7 @@ class ChunkedLab(Lab):
         bar.add(count(runs), _failures(runs))
         self._show_ingested(bar)
         self._withdraw(self._cutter.misfits(self._traffic, self._width))
-        if not runs and time.monotonic() - self._looked_around_at >= self._LOOK_S:
+        if time.monotonic() - self._looked_around_at >= self._LOOK_S:
             self._looked_around_at = time.monotonic()
             bar.add(self._look_around())
 

@@ -162,10 +162,10 @@ timeout, cluster_id
         lost = [sent for sent in self._traffic if not sent.future.done()]
         kept = self._kept_of(lost)
         gone = [sent for sent in lost if sent not in kept]
-        for sent in lost:
+        for sent in gone:
             self._traffic.remove(sent)
         for sent, message in kept.items():
-            self._traffic.add(sent.chunk, Resumed(message))
+            self._traffic.follow(sent, Resumed(message))
         names = [sent.chunk.name for sent in gone]
         self._noted.difference_update(names)
         for sent in gone:
@@ -376,11 +376,13 @@ timeout, cluster_id
         notebook = self.notebook()
         self.updateResults()
         cancelled: set[str] = set()
-        for each in notebook.resultSets() if tag is None else [tag]:
-            rs = notebook.resultSet(each)
-            jobs = rs.pendingResults() if params is None else rs.pendingResultsFor(params)
-            rs.cancelPendingResults(jobs)
-            cancelled.update(jobs)
+        # nobody records meanwhile
+        with self._taking:
+            for each in notebook.resultSets() if tag is None else [tag]:
+                rs = notebook.resultSet(each)
+                jobs = rs.pendingResults() if params is None else rs.pendingResultsFor(params)
+                rs.cancelPendingResults(jobs)
+                cancelled.update(jobs)
         self._stop_cancelled(cancelled)
         return len(cancelled)
 
@@ -417,7 +419,6 @@ timeout, cluster_id
         runs = super()._take(timeout_s)
         if runs and self._connection.is_open:
             self._rehearsal.note_arrival()
-            self._connection.hub.note_arrival()
         cut_short, self._cut_short = self._cut_short, []
         self.notebook().dropChunks(cut_short)
         self._purge()
@@ -448,6 +449,7 @@ timeout, cluster_id
             return
         messages = messages_of([sent.future])
         if self._connection.is_open:
+            self._connection.hub.note_arrival()
             self._connection.client.purge_local_results(messages)
         if self._connection.own is None:
             self._known_at_hub += messages

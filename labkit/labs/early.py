@@ -6,6 +6,7 @@ So chunks may hold more work than what is finished may wait until it is seen.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +24,9 @@ class Portion(NamedTuple):
     sent: Sent
     """The chunk."""
     runs: Runs
-    """The outcomes."""
+    """The outcomes; at least one."""
     read_to: int
     """Where in the spool the next ones will be."""
-
-    def note(self) -> None:
-        """Note that they are recorded."""
-        self.sent.recorded += count(self.runs)
-        self.sent.read_to = self.read_to
 
 
 class Early:
@@ -46,35 +42,52 @@ class Early:
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
-        self._known: set[str] = set()
-        self._next_look = 0.0
+        # when each was read
+        self._known: dict[str, float] = {}
+        self._looked_at = 0.0
 
-    @property
     def is_due(self) -> bool:
-        """Whether it is time for another look."""
-        return bool(self._traffic) and time.monotonic() >= self._next_look
+        """Test whether it is time for another look."""
+        return bool(self._traffic) and time.monotonic() >= self._looked_at + GATHER_S
 
     def portions(self, folder: Path) -> list[Portion]:
-        """Return what has come into the spools in a folder since the last look."""
-        if not self.is_due:
+        """Return what has come into the spools in a folder since the last look.
+
+        Together it is not much more than is recorded at once; the rest comes next time.
+        """
+        if not self.is_due():
             return []
-        self._next_look = time.monotonic() + GATHER_S
+        self._looked_at = time.monotonic()
         running = spool.unfinished(folder)
-        most_bytes = MOST_BYTES // max(len(running), 1)
-        known, self._known = self._known, set(running)
+        before = self._known
+        self._known = {name: before.get(name, 0.0) for name in running}
         found: list[Portion] = []
-        for name, path in running.items():
-            sent = self._traffic.named(name)
-            if name in known and sent is not None and not sent.future.done():
-                found += _portion(sent, path, most_bytes)
+        left_bytes = MOST_BYTES
+        for sent in self._waiting(before):
+            portion = _portion(sent, running[sent.chunk.name], left_bytes)
+            self._known[sent.chunk.name] = self._looked_at
+            if portion is not None:
+                found.append(portion)
+                left_bytes -= portion.read_to - sent.read_to
+            if left_bytes <= 0:
+                break
         return found
 
+    def _waiting(self, before: dict[str, float]) -> Iterator[Sent]:
+        """Yield the chunks that have not come back, those first that were not read for longest."""
+        for name in sorted(self._known.keys() & before, key=self._known.__getitem__):
+            sent = self._traffic.named(name)
+            if sent is not None and not sent.future.done():
+                yield sent
 
-def _portion(sent: Sent, path: Path, most_bytes: int) -> list[Portion]:
+
+def _portion(sent: Sent, path: Path, most_bytes: int) -> Portion | None:
     try:
         records, read_to = spool.portion(path, sent.read_to, most_bytes)
-    except FileNotFoundError:
-        # it has just come back, and its engine needs none
-        return []
-    runs = list(batches_in(records))
-    return [Portion(sent, runs, read_to)] if runs else []
+    except OSError:
+        # it has just come back; or the disk fails, which whoever needs the spool will tell
+        return None
+    runs = list(sent.fresh(batches_in(records)))
+    # one that is complete is about to come back by itself
+    is_part = 0 < count(runs) < len(sent.chunk.points) - sent.recorded
+    return Portion(sent, runs, read_to) if is_part else None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import queue
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,11 @@ __all__ = ["GATHER_S", "MOST_BYTES", "Sent", "Traffic"]
 #: what is finished shall be seen within a second.
 GATHER_S = 0.4
 
-#: What is recorded together is in memory: so many points at most, and so much of their spools.
-_MOST_POINTS, MOST_BYTES = 5_000, 2**26
+#: What is recorded together is in memory: so many points at most,
+_MOST_POINTS = 5_000
+
+#: and so much of their spools.
+MOST_BYTES = 2**26
 
 
 @dataclass(slots=True, eq=False)
@@ -70,14 +72,21 @@ class Sent:
         """Return what an answer gives that is not recorded yet."""
         if answer.spooled and not answer.records:
             return self.spooled_runs()
-        return list(self._fresh(batches_in(answer.records)))
+        return list(self.fresh(batches_in(answer.records)))
 
     def spooled_runs(self) -> list[Batch]:
         """Return what the spool has that is not recorded yet."""
         path = self.spool()
-        return list(self._fresh(batches_in(spool.read(path, self.read_to)))) if path else []
+        return list(self.fresh(batches_in(spool.read(path, self.read_to)))) if path else []
 
-    def _fresh(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def note_recorded(self, runs: Sequence[Batch], read_to: int) -> None:
+        """Note that runs are recorded, which follow those before, and where their spool goes on."""
+        self.recorded = max(number for batch in runs for number in batch.numbers)
+        self.recorded += 1 - self.chunk.first
+        self.read_to = read_to
+
+    def fresh(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield of batches what is not recorded yet."""
         first = self.chunk.first + self.recorded
         for batch in batches:
             places = [i for i, number in enumerate(batch.numbers) if number >= first]
@@ -90,9 +99,9 @@ class Sent:
         return spool.find(Path(probe).parent, self.chunk.name) if probe else None
 
     def spooled_bytes(self) -> int:
-        """Return how much is in the spool."""
+        """Return how much is in the spool that is not recorded yet."""
         path = self.spool()
-        return path.stat().st_size if path is not None else 0
+        return path.stat().st_size - self.read_to if path is not None else 0
 
 
 class Traffic:
@@ -124,10 +133,18 @@ class Traffic:
 
     def add(self, chunk: Chunk, future: Future[bytes]) -> None:
         """Expect what comes of a chunk."""
-        self._sent[chunk.name] = Sent(chunk, future)
+        sent = self._sent[chunk.name] = Sent(chunk, future)
+        self._expect(sent)
+
+    def follow(self, sent: Sent, future: Future[bytes]) -> None:
+        """Expect what comes of a chunk from somewhere else."""
+        sent.future = future
+        self._expect(sent)
+
+    def _expect(self, sent: Sent) -> None:
         # not self: what has to come back must not keep what waits for it alive
-        arrived, name = self._arrived, chunk.name
-        future.add_done_callback(lambda _: arrived.put(name))
+        arrived, name = self._arrived, sent.chunk.name
+        sent.future.add_done_callback(lambda _: arrived.put(name))
 
     def remove(self, sent: Sent) -> None:
         """Expect nothing of a chunk any more."""
@@ -147,18 +164,23 @@ class Traffic:
 
     def arrivals(self, deadline: float) -> list[Sent]:
         """Take what has arrived, waiting for the first until a time of the monotonic clock."""
-        return [self._sent[name] for name in self._gathered(deadline) if name in self._sent]
+        return [sent for name in self._gathered(deadline) if (sent := self._come(name))]
 
     def outcomes(self) -> list[Sent]:
         """Take what has arrived and only has to be recorded, and leave the rest."""
         taken = []
         for name in self._gathered(0.0):
-            sent = self._sent.get(name)
+            sent = self._come(name)
             if sent is not None and sent.is_outcome():
                 taken.append(sent)
             else:
                 self._arrived.put(name)
         return taken
+
+    def _come(self, name: str) -> Sent | None:
+        """Return the chunk of this name if it has come back, and not only from where it was."""
+        sent = self._sent.get(name)
+        return sent if sent is not None and sent.future.done() else None
 
     def put_back(self, taken: list[Sent]) -> None:
         """Leave for later what was taken, and could not be recorded."""
@@ -176,16 +198,26 @@ class Traffic:
     def _gathered(self, deadline: float) -> list[str]:
         """Wait for the first, and for more until it is time to record."""
         names: list[str] = []
-        points, size = 0, 0
-        with contextlib.suppress(queue.Empty):
-            wait_until = deadline
-            while points < _MOST_POINTS and size < MOST_BYTES:
-                left_s = max(0.0, wait_until - time.monotonic())
-                names.append(self._arrived.get(timeout=left_s))
-                sent = self._sent.get(names[-1])
-                can_wait = sent is not None and len(names) < len(self._sent) and sent.is_outcome()
-                wait_until = min(wait_until, self._recorded_at + GATHER_S) if can_wait else 0.0
-                if sent is not None:
-                    points += len(sent.chunk.points)
-                    size += sent.spooled_bytes()
+        try:
+            self._gather(names, deadline)
+        except queue.Empty:
+            pass
+        except BaseException:
+            # a Ctrl-C, say
+            for name in names:
+                self._arrived.put(name)
+            raise
         return names
+
+    def _gather(self, names: list[str], deadline: float) -> None:
+        points, size = 0, 0
+        wait_until = deadline
+        while points < _MOST_POINTS and size < MOST_BYTES:
+            left_s = max(0.0, wait_until - time.monotonic())
+            names.append(self._arrived.get(timeout=left_s))
+            sent = self._come(names[-1])
+            can_wait = sent is not None and len(names) < len(self._sent) and sent.is_outcome()
+            wait_until = min(wait_until, self._recorded_at + GATHER_S) if can_wait else 0.0
+            if sent is not None:
+                points += len(sent.chunk.points)
+                size += sent.spooled_bytes()

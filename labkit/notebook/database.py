@@ -14,7 +14,7 @@ from labkit.notebook import dialects, schema
 from labkit.notebook.arrays import ArrayStore
 from labkit.notebook.dialects import Dialect
 
-__all__ = ["UNDECODABLE", "Begin", "Database", "put"]
+__all__ = ["UNDECODABLE", "Begin", "Database", "look_up", "put"]
 
 #: What comes of values that are not those which were written.
 UNDECODABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)

@@ -21,7 +21,7 @@ from labkit.errors import (
 )
 from labkit.notebook import dialects, schema
 from labkit.notebook.arrays import ArrayStore
-from labkit.notebook.database import UNDECODABLE, Begin, Database, put
+from labkit.notebook.database import UNDECODABLE, Begin, Database, look_up, put
 from labkit.notebook.frozen import read_only
 from labkit.notebook.lock import WriterLock
 from labkit.notebook.migration import migrate
@@ -319,8 +319,7 @@ class SQLiteDatabase(Database):
 
     def first_slab(self, c: sa.Connection) -> int:
         """Return the number of the next file of arrays."""
-        query = sa.select(schema.notebook.c.value).where(schema.notebook.c.name == "next_slab")
-        return int(c.execute(query).scalar() or 0)
+        return int(look_up(c, "next_slab") or 0)
 
     def spool_folder(self, result_set: int) -> Path:
         """Return the folder beside the file in which engines may leave outcomes."""

@@ -13,11 +13,11 @@ from labkit.engine import spool
 def test_records_come_back(tmp_path):
     written = spool.Spool(tmp_path, "c1")
     written.append(b"first")
-    written.append(b"")
+    written.append(b"2")
     written.sync()
     assert written.finish() == "c1.spool"
     path = spool.find(tmp_path, "c1")
-    assert list(spool.read(path)) == [b"first", b""]
+    assert list(spool.read(path)) == [b"first", b"2"]
     assert spool.leftovers(tmp_path) == [path]
     assert spool.chunk_of(path) == "c1"
 
@@ -45,6 +45,31 @@ def test_a_damaged_record_ends_the_file(tmp_path):
     data[-3] ^= 1
     path.write_bytes(data)
     assert list(spool.read(path)) == [b"sound"]
+
+
+def test_zeros_in_the_place_of_a_record_end_the_file(tmp_path):
+    written = spool.Spool(tmp_path, "c")
+    written.append(b"sound")
+    path = tmp_path / written.finish()
+    path.write_bytes(path.read_bytes() + bytes(60))
+    assert list(spool.read(path)) == [b"sound"]
+
+
+def test_a_spool_is_read_in_portions_while_it_is_written(tmp_path):
+    written = spool.Spool(tmp_path, "c")
+    (path,) = spool.unfinished(tmp_path).values()
+    assert spool.portion(path, 0, 10**6) == ([], spool.portion(path, 0, 1)[1])
+    for record in (b"first", b"second", b"third"):
+        written.append(record)
+    one, place = spool.portion(path, 0, 1)
+    assert one == [b"first"]
+    rest, place = spool.portion(path, place, 10**6)
+    assert rest == [b"second", b"third"]
+    written.append(b"fourth")
+    assert spool.portion(path, place, 10**6)[0] == [b"fourth"]
+    written.finish()
+    assert spool.unfinished(tmp_path) == {}
+    assert spool.portion(path, place, 10**6)[0] == [b"fourth"], "it has another name now"
 
 
 def test_something_else_has_no_records(tmp_path):

@@ -1,14 +1,21 @@
 """What is finished is recorded while others of its chunk still run."""
 
 import os
+import pickle
 import signal
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import labkit
+from labkit.batch import Batch
+from labkit.engine.messages import Chunk
+from labkit.engine.spool import Spool
+from labkit.labs.early import Early
+from labkit.labs.traffic import Traffic
 
 from .test_clusterlab import until
 
@@ -97,3 +104,84 @@ def test_a_lab_that_waits_records_it_too(cluster, notebook, experiment):
         until(lambda: not lab.wait(timeout=1) and lab.notebook().numberOfResults() == FREE)
         (experiment.folder / "go").touch()
         assert_whole(lab, experiment)
+
+
+# ---------- one look ----------
+
+
+@pytest.fixture
+def running(tmp_path):
+    """Two chunks that run; gives what looks into their spools, and these."""
+    traffic, spools = Traffic(), []
+    for first in (0, POINTS):
+        points = [(f"key{x}", {"x": x}) for x in range(POINTS)]
+        chunk = Chunk(f"chunk{first}", "sweep", first, b"", {}, points)
+        traffic.add(chunk, Future())
+        spools.append((next(s for s in traffic if s.chunk is chunk), Spool(tmp_path, chunk.name)))
+    early = Early(traffic)
+    assert early.portions(tmp_path) == [], "they are there for the first time"
+    yield early, spools
+    for _, written in spools:
+        written.discard()
+
+
+def finish(sent, written, index, size=1):
+    outcome = {"parameters": {"x": index}, "results": {"y": bytes(size)}, "metadata": {}}
+    batch = Batch.of("sweep", [(sent.chunk.first + index, [outcome, outcome])], {})
+    written.append(pickle.dumps(batch))
+
+
+def look(early, folder):
+    """Return the numbers of the points that a look finds, and note that they are recorded."""
+    until(early.is_due)
+    found = {}
+    for portion in early.portions(folder):
+        found[portion.sent.chunk.name] = sorted({n for b in portion.runs for n in b.numbers})
+        portion.sent.note_recorded(portion.runs, portion.read_to)
+    return found
+
+
+def test_each_look_goes_on_where_the_last_one_has_ended(running, tmp_path):
+    early, [(one, first), (two, second)] = running
+    finish(one, first, 0)
+    finish(one, first, 1)
+    assert early.portions(tmp_path) == [], "it is too early"
+    assert look(early, tmp_path) == {"chunk0": [0, 1]}
+    finish(one, first, 2)
+    finish(two, second, 0)
+    assert look(early, tmp_path) == {"chunk0": [2], f"chunk{POINTS}": [POINTS]}
+    assert (one.recorded, two.recorded) == (3, 1)
+    assert look(early, tmp_path) == {}
+
+
+def test_what_is_complete_is_left_to_come_back(running, tmp_path):
+    early, [(one, first), _] = running
+    for index in range(POINTS):
+        finish(one, first, index)
+    assert look(early, tmp_path) == {}
+
+
+def test_a_look_takes_not_more_than_is_recorded_together(running, tmp_path, monkeypatch):
+    monkeypatch.setattr("labkit.labs.early.MOST_BYTES", 1000)
+    early, [(one, first), (two, second)] = running
+    for index in range(2):
+        finish(one, first, index, size=1000)
+        finish(two, second, index, size=1000)
+    looks = [look(early, tmp_path) for _ in range(4)]
+    assert all(len(found) == 1 for found in looks)
+    assert [name for found in looks for name in found][:2] in (
+        ["chunk0", f"chunk{POINTS}"],
+        [f"chunk{POINTS}", "chunk0"],
+    ), "in turn"
+
+
+def test_a_look_that_fails_loses_nothing_that_has_arrived(lab, experiment, monkeypatch):
+    def fail(self, folder):
+        raise KeyboardInterrupt
+
+    (experiment.folder / "go").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(Early, "portions", fail)
+        with pytest.raises(KeyboardInterrupt):
+            lab.wait(timeout=30)
+    assert_whole(lab, experiment)
