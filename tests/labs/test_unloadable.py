@@ -115,7 +115,8 @@ def test_others_run_it_and_the_lab_tells_so_once(cluster, lab, host, caplog, mon
     assert "labkit" in bare
 
 
-def test_it_goes_to_engines_that_come_later(cluster, lab, host):
+def test_it_goes_to_engines_that_come_later(cluster, lab, host, sizes_sent):
+    sent = sizes_sent(lab)
     lab["x"] = range(200)
     lab.runExperiment(choosy(), chunk=1)
     # the lame one sees and passes on all of them
@@ -125,6 +126,7 @@ def test_it_goes_to_engines_that_come_later(cluster, lab, host):
     cluster.gate.touch()
     assert lab.wait(timeout=60)
     assert set(lab.dataframe()["process"]) == {engine.pid for engine in host.engines}
+    assert sent == [1] * 200, "the controller hands them on, also when no lab is there"
 
 
 def test_when_no_engine_can_it_fails(cluster, lab, host):
