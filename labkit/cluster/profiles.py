@@ -22,6 +22,7 @@ __all__ = [
     "Change",
     "Plan",
     "Profile",
+    "absence",
     "find",
     "plan",
     "profile_in",
@@ -321,6 +322,15 @@ def find(name: str, folder: Path | None = None) -> Profile:
             "labkit profile generate makes one"
         )
     return known[name]
+
+
+def absence(name: str, place: Path) -> ProfileError:
+    """Return the error that a folder has no profile of this name, whoever makes it."""
+    known = [p.name.removeprefix("profile_") for p in place.glob("profile_*") if p.is_dir()]
+    return ProfileError(
+        f"there is no profile {name} in {place}{suggestion(name, known)}; labkit profile generate "
+        "makes one of an inventory, and labkit profile shadow one of a cluster elsewhere"
+    )
 
 
 def _elsewhere(cast: Shadow) -> str:
