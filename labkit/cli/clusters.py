@@ -62,25 +62,25 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     if as_json:
         told = {"seconds": seconds, "is_whole": is_whole, "hosts": list(map(_facts, arrivals))}
         return is_whole, _json(told)
-    head = ["host", "engines", "started", "seconds"]
-    rows = [[a.host, a.engines, a.started, _rounded(a.seconds)] for a in arrivals]
+    head = ["host", "wanted", "there", "seconds"]
+    rows = [[a.host, a.wanted, a.engines, a.seconds] for a in arrivals]
     reasons = [f"{a.host}: {why}" for a in arrivals for why in a.why]
     there = sum(arrival.engines for arrival in arrivals)
     whole = sum(arrival.is_whole for arrival in arrivals)
-    summary = f"{there} engines, {whole} of {len(arrivals)} hosts whole, {seconds:.1f} s"
+    summary = (
+        f"{there} engine{'s' * (there != 1)}, {whole} of {len(arrivals)} "
+        f"host{'s' * (len(arrivals) != 1)} whole, {seconds:.1f} s"
+    )
     sent = [_sent(a.host, a.delivery) for a in arrivals if a.delivery is not None]
-    return is_whole, "\n".join([table(head, rows), *sent, *reasons, summary])
+    return is_whole, "\n".join([table(head, rows, {"seconds": 1}), *sent, *reasons, summary])
 
 
 def _sent(host: str, delivery: Delivery) -> str:
     return (
-        f"{host}: has got {delivery.wheels} wheels, {delivery.size_bytes / 1e6:.0f} MB, and an "
-        f"environment of them, in {delivery.seconds:.1f} s"
+        f"{host}: has got {delivery.wheels} wheel{'s' * (delivery.wheels != 1)}, "
+        f"{delivery.size_bytes / 1e6:.0f} MB, and an environment of them, in "
+        f"{delivery.seconds:.1f} s"
     )
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)
 
 
 def _facts(arrival: Arrival) -> dict[str, Any]:

@@ -318,7 +318,7 @@ class _Agent:
                 if engine.pid is not None:
                     send(engine.pid, request["signal"])
         elif "scale" in request:
-            self._record(f"{request['scale']} engines are wanted, of {len(self._engines)}")
+            self._record(f"engines wanted: {request['scale']}, until now {len(self._engines)}")
             self._drop_forgotten(request["known"])
             self._scale(request["scale"])
 
@@ -355,7 +355,8 @@ class _Agent:
         if _REGISTERED not in said:
             next_ = "it had not registered, and is not started again"
         elif engine.restarts >= self._request["restarts"]:
-            next_ = f"it was started again {engine.restarts} times, and is not any more"
+            times = f"{engine.restarts} time{'s' * (engine.restarts != 1)}"
+            next_ = f"it was started again {times}, and is not any more"
         else:
             engine.due = time.monotonic() + again_s
             next_ = f"it is started again in {again_s} s"

@@ -209,6 +209,11 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         """Those that are to have engines."""
         return [host for host in self._hosts if self.scaled.get(host) != 0]
 
+    def asked(self, host: str) -> int | str:
+        """Return how many engines a host is to have: a number, or ``"cores"`` and the like."""
+        count: int | str = self.scaled.get(host, self._hosts[host].get("n", 1))
+        return count
+
     def seconds(self) -> float:
         """Return how long ago engines were asked for the last time."""
         return time.monotonic() - self._began
@@ -373,7 +378,7 @@ class HostsLauncher(SSHEngineSetLauncher):  # type: ignore[misc]
         threads = told.get("threads", 1)
         settings = Path(self.profile_dir, ENGINE)
         return {
-            "engines": self.scaled.get(host, told.get("n", 1)),
+            "engines": self.asked(host),
             "threads_per_engine": threads,
             "threads": limited({THREADS: str(threads)}),
             "environment": {**self.get_env(), **told.get("environment", {})},

@@ -126,9 +126,13 @@ def test_hosts_that_cannot_are_told_and_the_others_run(cluster, bed):
     assert "lame: engine 0 ended with status 1; it had not registered, and is not started" in out
     assert "ImportError: one must have it" in out
     assert "5 engines, 3 of 6 hosts whole" in out
+    assert out.splitlines()[0].split() == ["host", "wanted", "there", "seconds"]
+    assert ["h9", "2", "0", "-"] in map(str.split, out.splitlines())
     status = running.told("status", exits=1)
     assert hosts_of(status) == {"h1": 2, "h2": 2, "late": 1}
-    assert {each["host"] for each in status if not each["alive"]} == {"h9", "none", "lame"}
+    missing = {each["host"]: each["alive"] for each in status if not each["alive"]}
+    # of a host that was not reached, nobody knows
+    assert missing == {"h9": None, "none": None, "lame": False}
     logs = running.told("logs", "lame", "--lines=1")["lame"].values()
     assert ["ImportError: one must have it"] in logs
     assert "no host lamé; did you mean lame?" in running.labkit("logs", "lamé", exits=2)
@@ -215,7 +219,7 @@ def test_the_cluster_is_ipyparallels_too(two):
 
 def test_a_profile_of_ipyparallels_launcher(cluster):
     running = cluster(TWO.replace("h[1-2]", "h1"), "--stock")
-    assert "2 engines, 1 of 1 hosts whole" in running.labkit("start")
+    assert "2 engines, 1 of 1 host whole" in running.labkit("start")
     status = running.told("status", exits=None)
     assert [(each["host"], each["registered"]) for each in status] == [(None, True)] * 2
     assert "write the profile without --stock" in running.labkit("scale", "h1=1", exits=2)
@@ -268,11 +272,15 @@ def test_a_lab_goes_on_when_its_cluster_is_started_again(two):
 
 def test_scale(two, bed):
     told = two.told("scale", "h1=3", "h2=0")
-    assert [(each["host"], each["engines"]) for each in told["hosts"]] == [("h1", 3)]
+    counts = [(each["host"], each["wanted"], each["engines"]) for each in told["hosts"]]
+    assert counts == [("h1", 3, 3), ("h2", 0, 0)]
     assert hosts_of(two.told("status")) == {"h1": 3}
     assert not bed["h2"].processes("labkit-", "ipyparallel")
     assert two.told("restart")["is_whole"]
     assert hosts_of(two.told("status")) == {"h1": 3}
+    lines = two.labkit("scale", "h1=1", "h2=0").splitlines()
+    assert lines[3].split() == ["h2", "0", "0", "-"]
+    assert lines[-1].startswith("1 engine, 2 of 2 hosts whole, ")
     two.labkit("scale", "h1=1", "h2=1")
     assert hosts_of(two.told("status")) == {"h1": 1, "h2": 1}
     assert "no host h3" in two.labkit("scale", "h3=1", exits=2)
@@ -300,7 +308,7 @@ def test_engines_that_die_are_started_again_and_not_for_ever(cluster, bed):
     kill()
     wait_for(
         lambda: (
-            "it was started again 1 times, and is not any more" in str(running.told("logs", "h1"))
+            "it was started again 1 time, and is not any more" in str(running.told("logs", "h1"))
         )
     )
     assert hosts_of(running.told("status", exits=1)) == {}
@@ -309,11 +317,20 @@ def test_engines_that_die_are_started_again_and_not_for_ever(cluster, bed):
     assert hosts_of(running.told("status")) == {"h1": 2}
 
 
+def test_a_host_that_is_not_reached_when_it_is_to_have_none_is_told(two, bed):
+    bed["h2"].power_off()
+    told = two.told("scale", "h2=0", exits=1)
+    ((host, wanted, why),) = [(each["host"], each["wanted"], each["why"]) for each in told["hosts"]]
+    assert (host, wanted, len(why)) == ("h2", 0, 1)
+
+
 def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed):
     sweep = Sweep(two)
     bed["h2"].power_off()
     sweep.assert_whole()
-    assert hosts_of(two.told("status", exits=1)) == {"h1": 2}
+    status = two.told("status", exits=1)
+    assert hosts_of(status) == {"h1": 2}
+    assert {each["alive"] for each in status if each["host"] == "h2"} == {None}
     bed["h2"].boot()
     bed["h2"].wait()
     # the host is back, and gets engines again

@@ -125,7 +125,7 @@ def test_packages_that_are_not_here_keep_off_only_those_that_are_to_get_them(clu
     )
     text = running.labkit("start", exits=1)
     assert f"h1: {told}" in text
-    assert "1 engines, 1 of 2 hosts whole" in text
+    assert "1 engine, 1 of 2 hosts whole" in text
     running.labkit("stop")
 
 
