@@ -67,7 +67,10 @@ def table(
     """
     told = places or {}
     columns = list(zip(*rows, strict=True)) or [()] * len(head)
-    texts = [[name, "", *_cells(column, told.get(name))] for name, column in zip(head, columns, strict=True)]
+    texts = [
+        [name, "", *_cells(column, told.get(name))]
+        for name, column in zip(head, columns, strict=True)
+    ]
     for column in texts:
         column[1] = "-" * max(map(len, column))
     lines = zip(*map(_aligned, texts, columns), strict=True)
