@@ -355,8 +355,7 @@ class _Agent:
         if _REGISTERED not in said:
             next_ = "it had not registered, and is not started again"
         elif engine.restarts >= self._request["restarts"]:
-            times = f"{engine.restarts} time{'s' * (engine.restarts != 1)}"
-            next_ = f"it was started again {times}, and is not any more"
+            next_ = f"it is not started again (restarts: {engine.restarts})"
         else:
             engine.due = time.monotonic() + again_s
             next_ = f"it is started again in {again_s} s"
