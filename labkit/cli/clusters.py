@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import click
+
 from labkit.cli.tables import table
-from labkit.cluster import profiles
+from labkit.cluster import deliveries, profiles
 from labkit.cluster.arrival import Arrival
 from labkit.cluster.clusters import Cluster
 from labkit.cluster.deliveries import Delivery
@@ -28,7 +32,8 @@ def start(name: str, *, as_json: bool) -> tuple[bool, str]:
     began = time.monotonic()
     folder = profiles.find(name).folder
     cluster = Cluster(profile_dir=str(folder), shutdown_atexit=False)
-    cluster.start_and_connect_sync().close()
+    with _progress():
+        cluster.start_and_connect_sync().close()
     return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
 
 
@@ -36,7 +41,8 @@ def restart(name: str, *, as_json: bool) -> tuple[bool, str]:
     """Start a cluster again; return whether all engines have come, and what has."""
     began = time.monotonic()
     cluster = Cluster.running(name)
-    cluster.restart_cluster_sync()
+    with _progress():
+        cluster.restart_cluster_sync()
     return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
 
 
@@ -45,8 +51,33 @@ def scale(name: str, counts: Sequence[str], *, as_json: bool) -> tuple[bool, str
     wanted = dict(map(_count, counts))
     began = time.monotonic()
     cluster = Cluster.running(name)
-    cluster.scale_sync(wanted)
+    with _progress():
+        cluster.scale_sync(wanted)
     return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[None]:
+    """Tell whoever sits at a terminal what hosts are sent: that may take minutes."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    handler = _Echo()
+    before = deliveries.logger.level
+    deliveries.logger.addHandler(handler)
+    deliveries.logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        deliveries.logger.setLevel(before)
+        deliveries.logger.removeHandler(handler)
+
+
+class _Echo(logging.Handler):
+    """Writes what is logged to standard error, as it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
 
 
 def _count(text: str) -> tuple[str, int]:
@@ -62,25 +93,25 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     if as_json:
         told = {"seconds": seconds, "is_whole": is_whole, "hosts": list(map(_facts, arrivals))}
         return is_whole, _json(told)
-    head = ["host", "engines", "started", "seconds"]
-    rows = [[a.host, a.engines, a.started, _rounded(a.seconds)] for a in arrivals]
+    head = ["host", "wanted", "there", "seconds"]
+    rows = [[a.host, a.wanted, a.engines, a.seconds] for a in arrivals]
     reasons = [f"{a.host}: {why}" for a in arrivals for why in (*a.why, *a.notes)]
     there = sum(arrival.engines for arrival in arrivals)
     whole = sum(arrival.is_whole for arrival in arrivals)
-    summary = f"{there} engines, {whole} of {len(arrivals)} hosts whole, {seconds:.1f} s"
+    summary = (
+        f"{there} engine{'s' * (there != 1)}, {whole} of {len(arrivals)} "
+        f"host{'s' * (len(arrivals) != 1)} whole, {seconds:.1f} s"
+    )
     sent = [_sent(a.host, a.delivery) for a in arrivals if a.delivery is not None]
-    return is_whole, "\n".join([table(head, rows), *sent, *reasons, summary])
+    return is_whole, "\n".join([table(head, rows, {"seconds": 1}), *sent, *reasons, summary])
 
 
 def _sent(host: str, delivery: Delivery) -> str:
     return (
-        f"{host}: has got {delivery.wheels} wheels, {delivery.size_bytes / 1e6:.0f} MB, and an "
-        f"environment of them, in {delivery.seconds:.1f} s"
+        f"{host}: has got {delivery.wheels} wheel{'s' * (delivery.wheels != 1)}, "
+        f"{delivery.size_bytes / 1e6:.0f} MB, and an environment of them, in "
+        f"{delivery.seconds:.1f} s"
     )
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)
 
 
 def _facts(arrival: Arrival) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 from labkit.cli import shadowing
 from labkit.cli.tables import WIDTH, table
 from labkit.cluster import profiles
+from labkit.cluster.commands import start_command
 from labkit.cluster.folders import ipython_folder
 from labkit.cluster.inventory import load
 from labkit.cluster.profiles import Plan, Profile
@@ -55,8 +56,7 @@ def written(change: Plan, *, stock: bool) -> str:
         return _unchanged(change)
     name = change.folder.name.removeprefix("profile_")
     files = "\n".join(f"{each.target} is written" for each in change.changes if each.is_needed)
-    by = f"ipcluster start --profile={name}" if stock else f"labkit cluster start --profile {name}"
-    return f"{files}\nStart the cluster by: {by}"
+    return f"{files}\nStart the cluster by: {start_command(name, by_labkit=not stock)}"
 
 
 def _unchanged(change: Plan) -> str:

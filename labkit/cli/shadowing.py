@@ -81,6 +81,6 @@ def check(found: Shadow) -> tuple[bool, str]:
     except (ClusterError, ProfileError) as e:
         return False, f"{found.folder}: {e}"
     return False, (
-        f"{found.folder}: {found.origin} was restarted since {found.fetched}: "
+        f"{found.folder}: {found.origin} was stopped, and started anew, since {found.fetched}: "
         f"labkit profile refresh {found.name}"
     )

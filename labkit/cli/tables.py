@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +39,9 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[Any]], places: Mapping[str, int] | None = None
+) -> str:
     """Return a table; columns of numbers are aligned on the right, at their decimal points.
 
     Parameters
@@ -48,6 +50,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         The names of the columns.
     rows : iterable of sequences
         Their values.
+    places : mapping of str to int, optional
+        How many decimals some columns have; others have as many as show their values.
 
     Examples
     --------
@@ -56,17 +60,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     ------  ----  -----
         50  fast   0.25
        100  slow  12.00
+    >>> print(table(["host", "seconds"], [["cl-1", 9.0]], {"seconds": 1}))
+    host  seconds
+    ----  -------
+    cl-1      9.0
     """
+    told = places or {}
     columns = list(zip(*rows, strict=True)) or [()] * len(head)
-    texts = [[name, "", *_cells(column)] for name, column in zip(head, columns, strict=True)]
+    texts = [
+        [name, "", *_cells(column, told.get(name))]
+        for name, column in zip(head, columns, strict=True)
+    ]
     for column in texts:
         column[1] = "-" * max(map(len, column))
     lines = zip(*map(_aligned, texts, columns), strict=True)
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def _cells(column: Sequence[Any]) -> list[str]:
-    places = _decimal_places([v for v in column if isinstance(v, float) and math.isfinite(v)])
+def _cells(column: Sequence[Any], places: int | None) -> list[str]:
+    if places is None:
+        places = _decimal_places([v for v in column if isinstance(v, float) and math.isfinite(v)])
     if places is None:
         return [cell(v) for v in column]
     return [f"{v:.{places}f}" if isinstance(v, float) else cell(v) for v in column]

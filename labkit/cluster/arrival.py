@@ -30,6 +30,8 @@ class Arrival:
 
     host: str
     """The host's name."""
+    wanted: int | str
+    """How many engines it is to have; ``"cores"`` and the like where its cores are not known."""
     started: int
     """How many engines were started there."""
     engines: int
@@ -54,6 +56,8 @@ async def wait_for_arrival(
 ) -> list[Arrival]:
     """Wait until all engines of some hosts, or of all, have registered that can.
 
+    Hosts that are to have none any more come last.
+
     Raises
     ------
     ClusterStartError
@@ -61,6 +65,11 @@ async def wait_for_arrival(
     """
     launcher = cluster.launcher
     awaited = [host for host in launcher.wanted if hosts is None or host in hosts]
+    emptied = [
+        host
+        for host, count in launcher.scaled.items()
+        if count == 0 and (hosts is None or host in hosts)
+    ]
     deadline = time.monotonic() + cluster.engine_timeout
     seen: dict[str, tuple[int, float]] = {}
     while _note(launcher, client, seen) & set(awaited) and time.monotonic() < deadline:
@@ -68,8 +77,8 @@ async def wait_for_arrival(
             log = "\n".join(cluster.controller.get_output().splitlines()[-10:])
             raise ClusterStartError(f"the controller of {cluster.name} has ended:\n{log}")
         await asyncio.sleep(_LOOK_S)
-    arrivals = [_arrival(launcher, host, seen) for host in awaited]
-    if arrivals and not any(arrival.engines for arrival in arrivals):
+    arrivals = [_arrival(launcher, host, seen) for host in (*awaited, *emptied)]
+    if any(a.wanted for a in arrivals) and not any(a.engines for a in arrivals):
         reasons = "\n".join(f"{a.host}: {why}" for a in arrivals for why in a.why)
         raise ClusterStartError(f"no engine of {cluster.name} has come\n{reasons}")
     return arrivals
@@ -100,9 +109,13 @@ def _arrival(launcher: HostsLauncher, host: str, seen: Mapping[str, tuple[int, f
     engines, seconds = seen.get(host, (0, None))
     started = launcher.started().get(host, 0)
     why = list(launcher.lost.get(host, ()))
+    wanted: int | str = started
     if host in launcher.failures:
+        wanted = launcher.asked(host)
         why.append(launcher.failures[host])
+    elif not started and host in launcher.unstopped:
+        why.append(launcher.unstopped[host])
     elif (missing := started - engines - len(why)) > 0:
         why.append(f"{missing} of {started} engines have not registered in time")
     delivery, notes = launcher.deliveries.get(host), tuple(launcher.notes.get(host, ()))
-    return Arrival(host, started, engines, seconds, tuple(why), delivery, notes)
+    return Arrival(host, wanted, started, engines, seconds, tuple(why), delivery, notes)

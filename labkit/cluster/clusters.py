@@ -231,7 +231,8 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
                 await asyncio.to_thread(
                     client.wait_for_engines, self.engine_set.n, timeout=self.engine_timeout
                 )
-                self.arrivals = [Arrival("all", self.engine_set.n, len(client), None)]
+                count = self.engine_set.n
+                self.arrivals = [Arrival("all", count, count, len(client), None)]
         except BaseException:
             client.close()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import sys
 import sysconfig
 import threading
@@ -22,6 +23,8 @@ from labkit.cluster.wheels import Wheel, installed, is_editable, wheel_of
 from labkit.errors import ClusterError
 
 __all__ = ["Delivery", "Supplier"]
+
+logger = logging.getLogger(__name__)
 
 #: How many hosts are sent wheels at once: the way out of here is the same for all.
 _TOGETHER = 8
@@ -112,13 +115,20 @@ class Supplier:
             lacking = channel.receive(began + self._limit_s).get("lacks")
             size = 0 if lacking is None else self._send(channel, lacking)
             if lacking is not None:
+                logger.info("%s: makes an environment of what it has got", host)
                 channel.receive(began + self._limit_s)
-            return Delivery(len(lacking or ()), size, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            logger.info("%s: has its environment, after %.1f s", host, seconds)
+            return Delivery(len(lacking or ()), size, seconds)
 
     def _send(self, channel: Channel, names: Sequence[str]) -> int:
         """Send wheels; return their size."""
+        files = self._packed(names)
+        size = sum(file.stat().st_size for file in files)
+        plural = "s" * (len(files) != 1)
+        logger.info("%s: gets %d wheel%s, %.0f MB", channel.host, len(files), plural, size / 1e6)
         try:
-            return sum(channel.send_file(path) for path in self._packed(names))
+            return sum(map(channel.send_file, files))
         except ClusterError:
             # what the host has said last tells more: that its disk is full, for one
             channel.receive(time.monotonic() + _LAST_WORD_S)
@@ -128,7 +138,10 @@ class Supplier:
         """Return the files of wheels; make those that are not in the cache."""
         folder = cache_root() / "wheels"
         with self._lock, ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda name: self._wheels[name].pack(folder), names))
+            wheels = [self._wheels[name] for name in names]
+            if new := sum(not wheel.path(folder).exists() for wheel in wheels):
+                logger.info("packing what is installed here, %d of %d", new, len(wheels))
+            return list(pool.map(lambda wheel: wheel.pack(folder), wheels))
 
     @contextlib.contextmanager
     def _channel(self, host: str, venv: str) -> Iterator[Channel]:

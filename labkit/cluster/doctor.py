@@ -138,8 +138,7 @@ def _of_host(
     host: str, probe: Mapping[str, Any], open_: Sequence[tuple[str, int]]
 ) -> Iterator[Finding]:
     if "failed" in probe:
-        told = f"{probe['failed']}{_remedy(probe['failed'], probe)}"
-        yield Finding(host, probe.get("check", "ssh"), False, told)
+        yield Finding(host, probe.get("check", "ssh"), False, _with_remedy(probe["failed"]))
         return
     yield Finding(host, "ssh", True, f"{probe['seconds']:.1f} s")
     if probe["venv"] is None or probe["venv"]["is_there"]:
@@ -155,8 +154,8 @@ def _of_host(
         yield Finding(host, check, is_ok, told)
 
 
-def _remedy(why: str, probe: Mapping[str, Any]) -> str:
-    """Return what to do when a host cannot be reached, or its Python does not start."""
+def _with_remedy(why: str) -> str:
+    """Say what to do when a host cannot be reached, or its Python does not start."""
     remedies = {
         "Host key verification failed": "connect by hand once, or mend ~/.ssh/known_hosts",
         "Permission denied": "give it your key by ssh-copy-id, and ssh-add it here",
@@ -167,7 +166,8 @@ def _remedy(why: str, probe: Mapping[str, Any]) -> str:
         "timed out": "see that it is switched on and can be reached from here",
         "No route": "see that it is switched on and can be reached from here",
     }
-    return next((f"; {remedy}" for part, remedy in remedies.items() if part in why), "")
+    remedy = next((remedy for part, remedy in remedies.items() if part in why), None)
+    return why if remedy is None else f"{why.rstrip('.')}; {remedy}"
 
 
 def _of_versions(host: str, probe: Mapping[str, Any]) -> Iterator[Finding]:

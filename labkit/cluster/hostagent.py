@@ -307,7 +307,7 @@ class _Agent:
                 if engine.pid is not None:
                     send(engine.pid, request["signal"])
         elif "scale" in request:
-            self._record(f"{request['scale']} engines are wanted, of {len(self._engines)}")
+            self._record(f"engines wanted: {request['scale']}, until now {len(self._engines)}")
             self._drop_forgotten(request["known"])
             self._scale(request["scale"])
         elif "replace" in request:
@@ -365,7 +365,7 @@ class _Agent:
         if _FORSAKEN not in said:
             if engine.restarts >= self._request["restarts"]:
                 engine.is_given_up = True
-                return f"it was started again {engine.restarts} times, and is not any more"
+                return f"it is not started again (restarts: {engine.restarts})"
             engine.restarts += 1
         engine.due = time.monotonic() + again_s
         return f"it is started again in {again_s} s"

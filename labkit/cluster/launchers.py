@@ -187,6 +187,11 @@ class HostsLauncher(Crew):
 
     # ---------- what labkit asks for beyond that ----------
 
+    def asked(self, host: str) -> int | str:
+        """Return how many engines a host is to have: a number, or ``"cores"`` and the like."""
+        count: int | str = self.scaled.get(host, self._hosts[host].get("n", 1))
+        return count
+
     def tails(self, hosts: Iterable[str], lines: int) -> dict[str, dict[str, Any]]:
         """Return for each host the last lines of its logs, or ``failed`` and why not.
 
@@ -369,7 +374,7 @@ class HostsLauncher(Crew):
         threads = told.get("threads", 1)
         settings = Path(self.profile_dir, ENGINE)
         return {
-            "engines": self.scaled.get(host, told.get("n", 1)),
+            "engines": self.asked(host),
             "threads_per_engine": threads,
             "threads": limited({THREADS: str(threads)}),
             "environment": {**self.get_env(), **told.get("environment", {})},

@@ -11,17 +11,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from labkit.cluster.commands import start_command
 from labkit.cluster.configs import CONTROLLER, ENGINE, STARTER, configs
 from labkit.cluster.folders import checked_name, ipython_folder, replace_text
 from labkit.cluster.inventory import Inventory, load
+from labkit.cluster.shadow import Shadow, shadow_in
 from labkit.errors import InventoryError, ProfileError, suggestion
 
 __all__ = [
     "Change",
     "Plan",
     "Profile",
+    "absence",
     "find",
     "plan",
+    "profile_in",
     "profiles",
 ]
 
@@ -227,6 +231,12 @@ class Profile:
         newest = {f: _headed(t, self.inventory, self.stock) for f, t in current.items()}
         return "up to date" if texts == newest else "inventory changed"
 
+    @property
+    def start_command(self) -> str:
+        """What starts its cluster."""
+        by_labkit = self.inventory is not None and not self.stock
+        return start_command(self.name, by_labkit=by_labkit)
+
     def complaints(self) -> list[str]:
         """Load the files with ipyparallel, and return what is wrong with them."""
         from labkit.cluster.verification import complaints
@@ -274,12 +284,16 @@ def profiles(folder: Path | None = None) -> Iterator[Profile]:
         IPython's folder; by default the user's.
     """
     for path in sorted((folder or ipython_folder()).glob("profile_*")):
-        text = _read(path / STARTER)
-        if text is not None:
-            yield _profile(path, text)
+        found = profile_in(path)
+        if found is not None:
+            yield found
 
 
-def _profile(path: Path, text: str) -> Profile:
+def profile_in(path: Path) -> Profile | None:
+    """Return the profile in a folder; None when no cluster can be started with it."""
+    text = _read(path / STARTER)
+    if text is None:
+        return None
     found = _HEAD.match(text)
     return Profile(
         name=path.name.removeprefix("profile_"),
@@ -295,13 +309,34 @@ def find(name: str, folder: Path | None = None) -> Profile:
     Raises
     ------
     ProfileError
-        When there is none.
+        When there is none, or it is the shadow of a cluster elsewhere.
     """
     known: Mapping[str, Profile] = {profile.name: profile for profile in profiles(folder)}
     if name not in known:
         place = folder or ipython_folder()
+        cast = shadow_in(place / f"profile_{checked_name(name)}")
+        if cast is not None:
+            raise ProfileError(_elsewhere(cast))
         raise ProfileError(
             f"there is no profile {name} in {place}{suggestion(name, known)}; "
             "labkit profile generate makes one"
         )
     return known[name]
+
+
+def absence(name: str, place: Path) -> ProfileError:
+    """Return the error that a folder has no profile of this name, whoever makes it."""
+    known = [p.name.removeprefix("profile_") for p in place.glob("profile_*") if p.is_dir()]
+    return ProfileError(
+        f"there is no profile {name} in {place}{suggestion(name, known)}; labkit profile generate "
+        "makes one of an inventory, and labkit profile shadow one of a cluster elsewhere"
+    )
+
+
+def _elsewhere(cast: Shadow) -> str:
+    return (
+        f"{cast.name} is the shadow of a cluster elsewhere, of {cast.origin}: that is started, "
+        f"looked after and examined on its controller's machine. Log in by ssh "
+        f"{cast.destination}, and there: labkit cluster status --profile {cast.profile}, or "
+        f"labkit cluster start, labkit doctor and so on"
+    )

@@ -17,9 +17,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.cluster import login
+from labkit.cluster.commands import start_command
 from labkit.cluster.folders import checked_name, ipython_folder, replace_text
 from labkit.errors import ClusterError, ClusterStartError, ProfileError
 
@@ -40,11 +41,23 @@ _MARK = "labkit-shadow"
 #: For sh, in one line and without a single quote, for whatever shell is between.
 _LOOK = (
     'd="${IPYTHONDIR:-$HOME/.ipython}/profile_$1"; '
-    f'f="$d/{_CONNECTION}"; '
-    f'if test -f "$f"; then echo "{_MARK} file $(uname -n)"; cat "$f"; '
-    f'elif test -d "$d"; then echo "{_MARK} idle $d"; '
-    f'else echo "{_MARK} nothing $d"; fi'
+    f'f="$d/{_CONNECTION}"; by=others; '
+    'grep -q "^# written by labkit, " "$d/ipcluster_config.py" 2>/dev/null && by=labkit; '
+    f'if test -f "$f"; then echo "{_MARK} file $by $(uname -n)"; cat "$f"; '
+    f'elif test -d "$d"; then echo "{_MARK} idle $by $d"; '
+    f'else echo "{_MARK} nothing $by $d"; fi'
 )
+
+
+class _Fetched(NamedTuple):
+    """What another machine has said."""
+
+    text: str
+    """Its connection file."""
+    machine: str
+    """What it calls itself."""
+    by_labkit: bool
+    """Whether labkit has generated the profile there, for its own launcher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +123,19 @@ class Shadow:
         ClusterStartError
             When no cluster runs there.
         """
-        text, _ = _fetch(self.destination, self.profile)
-        return _parsed(text) == self.connection()
+        return self._is_of(_fetch(self.destination, self.profile))
+
+    def _is_of(self, fetched: _Fetched) -> bool:
+        return _parsed(fetched.text) == self.connection()
 
     def why_silent(self) -> ClusterError:
         """Find out why a controller does not answer to what the connection file says."""
         try:
-            if self.is_current():
+            fetched = _fetch(self.destination, self.profile)
+            if self._is_of(fetched):
                 return ClusterStartError(
                     f"the controller of {self.origin} does not answer, though its connection "
-                    f"file is there; on {self.machine}: ipcluster stop --profile={self.profile}, "
-                    f"ipcluster start --profile={self.profile}; "
-                    f"and here: labkit profile refresh {self.name}"
+                    f"file is there; on {self.machine}: {self._remedy(fetched.by_labkit)}"
                 )
         except (ClusterError, ProfileError) as e:
             return e if isinstance(e, ClusterError) else ClusterStartError(str(e))
@@ -129,6 +143,15 @@ class Shadow:
             f"the connection file of profile {self.name}, fetched {self.fetched}, is not that of "
             f"the cluster which runs on {self.destination} now; fetch that: "
             f"labkit profile refresh {self.name}"
+        )
+
+    def _remedy(self, by_labkit: bool) -> str:
+        if by_labkit:
+            return f"labkit cluster restart --profile {self.profile}, which keeps this shadow valid"
+        return (
+            f"ipcluster stop --profile={self.profile}, "
+            f"{start_command(self.profile, by_labkit=False)}; "
+            f"and here: labkit profile refresh {self.name}"
         )
 
     def refresh(self) -> Shadow:
@@ -188,20 +211,20 @@ def cast(
     checked_name(profile)
     place = (folder or ipython_folder()) / f"profile_{checked_name(name)}"
     _assert_free(place, name, destination, profile)
-    text, machine = _fetch(destination, profile)
+    fetched = _fetch(destination, profile)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    made = Shadow(name, place, destination, profile, machine, now)
+    made = Shadow(name, place, destination, profile, fetched.machine, now)
     record = {
         "what": "a shadow profile, made by labkit",
         "from": destination,
         "profile": profile,
-        "machine": machine,
+        "machine": made.machine,
         "fetched": now,
     }
     try:
         for each in (place, made.connection_file.parent):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_text(made.connection_file, text, mode=0o600)
+        replace_text(made.connection_file, fetched.text, mode=0o600)
         replace_text(place / _RECORD, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     except OSError as e:
         raise ProfileError(f"{place} cannot be written: {e.strerror}") from e
@@ -223,8 +246,8 @@ def _assert_free(place: Path, name: str, destination: str, profile: str) -> None
     )
 
 
-def _fetch(destination: str, profile: str) -> tuple[str, str]:
-    """Return the text of a connection file elsewhere, and what that machine calls itself."""
+def _fetch(destination: str, profile: str) -> _Fetched:
+    """Return the connection file of a profile elsewhere."""
     command = f"exec sh -c {shlex.quote(_LOOK)} labkit {shlex.quote(profile)}"
     try:
         done = subprocess.run(
@@ -241,11 +264,13 @@ def _fetch(destination: str, profile: str) -> tuple[str, str]:
     except FileNotFoundError:
         raise login.refusal(destination, "ssh is not installed on this machine") from None
     found = re.search(
-        rf"^{_MARK} (file|idle|nothing) ([^\n]*)\n(.*)", done.stdout, re.DOTALL | re.MULTILINE
+        rf"^{_MARK} (file|idle|nothing) (labkit|others) ([^\n]*)\n(.*)",
+        done.stdout,
+        re.DOTALL | re.MULTILINE,
     )
     if found is None:
         raise login.refusal(destination, done.stderr)
-    state, detail, text = found.groups()
+    state, by, detail, text = found.groups()
     if state == "nothing":
         raise ProfileError(
             f"{destination} has no {detail}: name another profile by --profile, or make this one "
@@ -254,13 +279,13 @@ def _fetch(destination: str, profile: str) -> tuple[str, str]:
     if state == "idle":
         raise ClusterStartError(
             f"the cluster of profile {profile} does not run on {destination}; start it there: "
-            f"ipcluster start --profile={profile}"
+            f"{start_command(profile, by_labkit=by == 'labkit')}"
         )
     try:
         _parsed(text)
     except ValueError as e:
         raise ProfileError(f"{destination}: {profile} has no connection file: {e}") from e
-    return text, detail
+    return _Fetched(text, detail, by == "labkit")
 
 
 def _parsed(text: str) -> dict[str, Any]:

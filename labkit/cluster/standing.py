@@ -64,7 +64,8 @@ class EngineStatus:
     pid: int | None
     """Its process on the host."""
     alive: bool | None
-    """Whether that lives; None when the host cannot be asked."""
+    """Whether that lives; False when it is known to be gone, None when nobody knows: the host
+    cannot be asked, or none was started there."""
     busy: bool
     """Whether it has something to do."""
     done: int
@@ -123,8 +124,11 @@ class Standing:
         assert self._launcher is not None
         if told is None or "engines" not in told:
             # engines of a host that cannot be asked may well be registered
-            if told is None or "gone" in told:
-                why = self._launcher.failures.get(host, "its agent has ended, and its engines")
+            if told is None and host in self._launcher.failures:
+                why = self._launcher.failures[host]
+                yield EngineStatus(host, None, None, None, None, False, 0, why=why)
+            elif told is None or "gone" in told:
+                why = "its agent has ended, and its engines"
                 yield EngineStatus(host, None, None, None, False, False, 0, why=why)
             elif not any(self._launcher.host_of(session) == host for session in ids):
                 yield EngineStatus(host, None, None, None, None, False, 0, why=told["failed"])
@@ -168,7 +172,8 @@ class Standing:
         if idle:
             busy = sum(has["queue"] + has["tasks"] for has in self._queues().values())
             left = busy + self._unassigned
-            return f"{left} tasks are waiting or running" if left else ""
+            tasks = "1 task is" if left == 1 else f"{left} tasks are"
+            return f"{tasks} waiting or running" if left else ""
         wanted = self._started if engines is None else engines
         there = len(sessions(self._client))
         return f"{there} of {wanted} engines are there" if there < wanted else ""

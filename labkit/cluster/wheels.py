@@ -57,9 +57,13 @@ class Wheel:
     files: tuple[_File, ...]
     """What is in it."""
 
+    def path(self, folder: Path) -> Path:
+        """Return where its file is in a folder, if it was packed."""
+        return folder / f"{self.name}.whl"
+
     def pack(self, folder: Path) -> Path:
         """Return its file in a folder; write it, as a whole or not at all, if it is not there."""
-        path = folder / f"{self.name}.whl"
+        path = self.path(folder)
         if path.exists():
             return path
         folder.mkdir(parents=True, exist_ok=True)

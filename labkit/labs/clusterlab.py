@@ -75,6 +75,8 @@ timeout, cluster_id
     ------
     ClusterStartError
         When there is no such cluster, or the own one does not come up.
+    ProfileError
+        When there is no such profile.
 
     Examples
     --------

@@ -136,6 +136,8 @@ class Connection:
         ------
         ClusterStartError
             When it does not answer, or does not come up.
+        ProfileError
+            When there is no such profile.
         """
         if self._line is None:
             client = self._to_other() if self.engines is None else self._to_own(self.engines)
@@ -175,23 +177,54 @@ class Connection:
         try:
             return ipyparallel.Client(os.fspath(url_file) if url_file else None, **arguments)
         except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
-            start = f" --profile={arguments['profile']}" if arguments["profile"] else ""
             raise ClusterStartError(
                 f"no cluster answers at {self._where()}: {str(e).splitlines()[0].rstrip('.')}. "
-                f"Start one by: ipcluster start{start}; "
+                f"Start one by: {self._start_command()}; "
                 "or let the lab start one on this machine: ClusterLab(n=4)"
             ) from e
 
+    def _start_command(self) -> str:
+        from labkit.cluster.commands import start_command
+        from labkit.cluster.profiles import profile_in
+
+        place = self._profile_folder()
+        found = None if place is None else profile_in(place)
+        if found is None:
+            return start_command(self.arguments["profile"], by_labkit=False)
+        return found.start_command
+
     def _shadow(self) -> Shadow | None:
         """Return the shadow, if the profile is one."""
+        place = self._profile_folder()
+        if place is None:
+            return None
+        from labkit.cluster.shadow import shadow_in
+
+        return shadow_in(place)
+
+    def _profile_folder(self) -> Path | None:
+        """Return the folder of the profile; None when none was named.
+
+        Raises
+        ------
+        ProfileError
+            When there is no profile of that name.
+        """
         profile, folder = self.arguments["profile"], self.arguments["profile_dir"]
         if self.arguments["url_file"] is not None or (profile is None and folder is None):
             return None
+        if folder is not None:
+            return Path(folder)
         from labkit.cluster.folders import ipython_folder
-        from labkit.cluster.shadow import shadow_in
 
-        place = Path(self.arguments["ipython_dir"] or ipython_folder(), f"profile_{profile}")
-        return shadow_in(Path(folder) if folder is not None else place)
+        place = Path(self.arguments["ipython_dir"] or ipython_folder())
+        found = place / f"profile_{profile}"
+        if not found.is_dir():
+            # inventories, and all that reads them, are loaded only for this
+            from labkit.cluster.profiles import absence
+
+            raise absence(profile, place)
+        return found
 
     def _through_tunnel(self, shadow: Shadow) -> ipyparallel.Client:
         import ipyparallel

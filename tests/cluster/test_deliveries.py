@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -47,6 +48,10 @@ def interpreter(path, code):
     return path
 
 
+#: Executes a command at a terminal.
+AT_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
 def wait_for_restarts(running, hosts):
     """Wait until the engines of some hosts were started again, and have come."""
     deadline = time.monotonic() + 60
@@ -81,9 +86,18 @@ def test_a_cluster_on_hosts_that_have_nothing_but_python(cluster, bed):
     assert " is Python 3.9.2, and engines need " in told
 
     start = ("labkit", "cluster", "start", "--profile", "cluster")
-    text = running.on_ctl(*start, timeout_s=300, exits=1)
-    assert " MB, and an environment of them, in " in text
-    (sent,) = [line for line in text.splitlines() if " wheels, " in line]
+    terminal = (sys.executable, "-c", AT_A_TERMINAL)
+    text = running.on_ctl(*terminal, *start, timeout_s=300, exits=1)
+    # what goes on, and then the table
+    progress, _, table = text.partition("host  wanted  there")
+    told = [line for line in progress.splitlines() if not line.startswith("packing ")]
+    assert [re.sub(r"[\d.]+ ", "N ", line) for line in told] == [
+        "h1: gets N wheels, N MB",
+        "h1: makes an environment of what it has got",
+        "h1: has its environment, after N s",
+    ]
+    assert " MB, and an environment of them, in " in table
+    (sent,) = [line for line in table.splitlines() if " wheels, " in line]
     assert sent.startswith("h1: has got ")
     assert f"h2: {BASE} has no module venv: install python3-venv there, or say" in text
     assert f"h3: {BASE} is Python 3.9.2, and engines need {HERE}, as here: install" in text
@@ -106,6 +120,7 @@ def test_a_cluster_on_hosts_that_have_nothing_but_python(cluster, bed):
     assert running.told("scale", "h1=2")["hosts"][0]["delivery"] is None
     lines = bed["h1"].processes("ipyparallel.engine ").values()
     assert [line.startswith(environments) for line in lines] == [True] * 2
+    # nobody is at a terminal: nothing but JSON
     again = running.told("restart", exits=1)
     assert [host["delivery"] for host in again["hosts"]] == [None] * 4
     assert "h1          environment  ok  is there" in running.on_ctl(*doctor, exits=1)
@@ -125,7 +140,7 @@ def test_packages_that_are_not_here_keep_off_only_those_that_are_to_get_them(clu
     )
     text = running.labkit("start", exits=1)
     assert f"h1: {told}" in text
-    assert "1 engines, 1 of 2 hosts whole" in text
+    assert "1 engine, 1 of 2 hosts whole" in text
     running.labkit("stop")
 
 

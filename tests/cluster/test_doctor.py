@@ -33,6 +33,8 @@ def test_machines_that_are_well(cluster):
     running.labkit("stop")
     text = running.on_ctl("labkit", "doctor", "--profile", "cluster")
     assert "h1          clock        ok  as here" in text
+    text = running.on_ctl("labkit", "doctor", "--profile", "cluster", "--problems")
+    assert text == f"all is well: {sum(map(len, found.values()))} checks\n"
 
 
 def test_machines_that_are_not(cluster, bed):
@@ -58,6 +60,9 @@ def test_machines_that_are_not(cluster, bed):
             shared=False,
         )
         found = examine(running, exits=1)
+        words = ("labkit", "doctor", "--profile", "cluster", "--problems")
+        text = running.on_ctl(*words, exits=1)
+        told = json.loads(running.on_ctl(*words, "--json", exits=1))
     finally:
         known.write_text(right)
     assert found["h1"]["numpy"][1].startswith("1.26.0; install numpy==")
@@ -65,9 +70,15 @@ def test_machines_that_are_not(cluster, bed):
     assert found["h1"]["files"] == (False, "there is no folder ~/gone to work in; make it")
     assert found["h1"]["threads"][1].endswith("say fewer engines, or engines: cores")
     assert found["h2"]["ssh"][1].endswith("say the right python or directory in the inventory")
-    assert found["h3"]["ssh"][1].endswith("connect by hand once, or mend ~/.ssh/known_hosts")
+    remedy = "Host key verification failed; connect by hand once, or mend ~/.ssh/known_hosts"
+    assert found["h3"]["ssh"][1].endswith(remedy)
     assert found["h9"]["ssh"][1].endswith("; say its address in the inventory")
     assert set(found["h9"]) == {"ssh"}
+    problems = {
+        (h, c) for h, checks in found.items() for c, (is_ok, _) in checks.items() if not is_ok
+    }
+    assert {tuple(line.split()[:2]) for line in text.splitlines()} == problems
+    assert {(each["host"], each["check"]) for each in told} == problems
 
 
 def test_a_folder_that_is_not_shared_and_ports_that_are_shut(cluster, bed):

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from labkit.cluster import login, shadow
+from labkit.cluster import login, profiles, shadow
+from labkit.cluster.configs import STARTER
 from labkit.cluster.folders import replace_text
-from labkit.errors import ParameterError, ProfileError
+from labkit.errors import ClusterStartError, ParameterError, ProfileError
 
 from .machines import CONTROLLER, DEFAULTS
 
@@ -31,7 +32,7 @@ def test_a_shadow_is_fetched_private_and_fetched_again(cluster, bed):
     make = ("labkit", "profile", "shadow", "root@ctl")
     told, _ = fails(lap, *make)
     assert "the cluster of profile cluster does not run on root@ctl" in told
-    assert "ipcluster start --profile=cluster" in told
+    assert "start it there: labkit cluster start --profile cluster" in told
     assert "profile_night: name another profile" in fails(lap, *make, "--profile", "night")[0]
     running.start()
     running.ask("print(0)", 2)
@@ -50,12 +51,15 @@ def test_a_shadow_is_fetched_private_and_fetched_again(cluster, bed):
     assert json.loads(theirs)["key"] not in shown
     assert "is sound" in lap.execute("labkit", "profile", "check", "shadow")
     assert "up to date" in lap.execute("labkit", "profile", "refresh", "shadow")
+    for command in ("cluster start", "cluster status", "doctor"):
+        told, _ = fails(lap, "labkit", *command.split(), "--profile", "shadow")
+        assert "shadow is the shadow of a cluster elsewhere, of cluster on root@ctl" in told
     running.stop()
     assert "does not run" in fails(lap, "labkit", "profile", "check", "shadow")[0]
     running.start()
     running.ask("print(0)", 2)
     told, _ = fails(lap, "labkit", "profile", "check", "shadow")
-    assert "was restarted since" in told
+    assert "was stopped, and started anew, since" in told
     assert "labkit profile refresh shadow" in told
     assert "is written" in lap.execute("labkit", "profile", "refresh", "shadow")
     assert "is sound" in lap.execute("labkit", "profile", "check", "shadow")
@@ -106,6 +110,68 @@ def found(tmp_path):
     one = shadow.shadow_in(folder)
     one.connection_file.write_text(json.dumps(SAID))
     return one
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    """Return IPython's folder on the other machine, which a fake ssh takes for it."""
+    fake_ssh = tmp_path / "ssh"
+    fake_ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
+    fake_ssh.chmod(0o755)
+    monkeypatch.setattr(login, "SSH", (str(fake_ssh),))
+    folder = tmp_path / "there"
+    monkeypatch.setenv("IPYTHONDIR", str(folder))
+    (folder / "profile_cluster" / "security").mkdir(parents=True)
+    return folder
+
+
+#: How the profile there begins, and the commands that are right for it.
+STARTERS = {
+    "by labkit": (
+        "# written by labkit, digest 0123456789abcdef\n",
+        "labkit cluster start --profile cluster",
+        "labkit cluster restart --profile cluster, which keeps this shadow valid",
+    ),
+    "for ipyparallel's launcher": (
+        "# written by labkit with ipyparallel's own launcher, digest 0123456789abcdef\n",
+        "ipcluster start --profile=cluster",
+        "ipcluster stop --profile=cluster, ipcluster start --profile=cluster; and here: labkit",
+    ),
+    "by somebody": (
+        "c = get_config()\n",
+        "ipcluster start --profile=cluster",
+        "ipcluster stop --profile=cluster, ipcluster start --profile=cluster; and here: labkit",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STARTERS)
+def test_a_cluster_is_started_by_the_command_of_who_made_its_profile(found, there, kind):
+    head, start, again = STARTERS[kind]
+    (there / "profile_cluster" / STARTER).write_text(head)
+    with pytest.raises(ClusterStartError, match=rf"start it there: {start}$"):
+        found.is_current()
+    there.joinpath("profile_cluster", "security", "ipcontroller-client.json").write_text(
+        json.dumps(SAID)
+    )
+    assert found.is_current()
+    assert f"does not answer, though its connection file is there; on cl-0: {again}" in str(
+        found.why_silent()
+    )
+
+
+def test_a_profile_without_a_starter_is_ipyparallels(found, there):
+    with pytest.raises(ClusterStartError, match=r"start it there: ipcluster start"):
+        found.is_current()
+
+
+def test_who_takes_a_shadow_for_a_profile_is_sent_to_the_controllers_machine(found, tmp_path):
+    with pytest.raises(
+        ProfileError,
+        match=r"of cluster on alice@cl-0: .* Log in by ssh alice@cl-0, and there: labkit "
+        r"cluster status --profile cluster",
+    ):
+        profiles.find(found.name, tmp_path)
 
 
 def test_shadows_are_found_beside_other_profiles(found, tmp_path):

@@ -39,7 +39,7 @@ def test_its_commands_say_that_all_went_well(story):
     assert "all is well" in said(story, "labkit doctor")
     assert "8 engines, 4 of 4 hosts whole" in said(story, "cluster start")
     assert "cl-3: its agent has ended, and its engines" in said(story, "cluster status")
-    assert "2 engines, 1 of 1 hosts whole" in said(story, "cluster scale")
+    assert "2 engines, 1 of 1 host whole" in said(story, "cluster scale")
     assert "cluster has stopped, and nothing of it runs" in said(story, "cluster stop")
 
 

@@ -21,6 +21,7 @@ from labkit.errors import (
     ExperimentError,
     NotebookError,
     ParameterError,
+    ProfileError,
     SourceChangedWarning,
 )
 from labkit.labs.traffic import Sent
@@ -172,9 +173,30 @@ def test_outcomes_that_a_disk_loses_are_made_again_so_many_times(lab, monkeypatc
 class TestBadInput:
     """Errors come before any work starts."""
 
-    def test_no_such_cluster(self, tmp_path):
-        with pytest.raises(ClusterStartError, match=r"absent.*ipcluster start --profile=absent"):
-            labkit.ClusterLab(profile="absent", ipython_dir=str(tmp_path))
+    def test_no_such_profile(self, tmp_path):
+        (tmp_path / "profile_cluster").mkdir()
+        with pytest.raises(
+            ProfileError,
+            match=r"no profile clutser in .*; did you mean cluster\? Known: cluster; "
+            r"labkit profile generate makes one of an inventory, and labkit profile shadow",
+        ):
+            labkit.ClusterLab(profile="clutser", ipython_dir=str(tmp_path))
+
+    @pytest.mark.parametrize(
+        ("head", "command"),
+        [
+            ("", "ipcluster start --profile=idle"),
+            (
+                "# written by labkit, digest 0123456789abcdef\n# from /hosts.yaml\n",
+                "labkit cluster start --profile idle",
+            ),
+        ],
+    )
+    def test_no_cluster_with_the_profile(self, tmp_path, head, command):
+        (tmp_path / "profile_idle").mkdir()
+        (tmp_path / "profile_idle" / "ipcluster_config.py").write_text(head)
+        with pytest.raises(ClusterStartError, match=f"profile idle: .*Start one by: {command}; "):
+            labkit.ClusterLab(profile="idle", ipython_dir=str(tmp_path), timeout=0.1)
 
     def test_two_clusters_at_once(self):
         with pytest.raises(ParameterError, match="and lab is another"):
