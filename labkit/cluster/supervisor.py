@@ -80,6 +80,11 @@ class Controller:
         self._next_look = 0.0
         self._looks = 0
 
+    @property
+    def pid(self) -> int:
+        """The process that starts the others."""
+        return self._process.pid
+
     def is_whole(self) -> bool:
         """Test whether it runs, and all that it has started.
 
@@ -129,6 +134,7 @@ class Supervisor:
             self._controller = self._start_controller()
             while not self._is_asked_to_stop():
                 self._look_after()
+                self._bury_orphans()
                 if not self._controller.is_whole() and not self._begin_again():
                     # the logs stay, for the lab to tell why
                     return 1
@@ -176,6 +182,16 @@ class Supervisor:
             for _ in range(self._wanted - len(self._engines)):
                 self._engines.append(self._start(*_ENGINE, polite=signal.SIGKILL))
 
+    def _bury_orphans(self) -> None:
+        """Take the status of what was adopted and has ended, or it stays in the process table."""
+        own = {engine.pid for engine in self._engines}
+        while (pid := _ended_child()) is not None:
+            if pid in own or (self._controller is not None and pid == self._controller.pid):
+                # its Popen takes the status
+                return
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
     def _start(
         self, module: str, *arguments: str, polite: signal.Signals
     ) -> subprocess.Popen[bytes]:
@@ -209,6 +225,18 @@ def _is_running(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def _ended_child() -> int | None:
+    """Return a child of this process that has ended and whose status nobody has taken."""
+    # Python on macOS has none before 3.13, and macOS does not let a process adopt others
+    if not hasattr(os, "waitid"):
+        return None
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended is not None else None
 
 
 def _leave(number: int, frame: object) -> None:

@@ -37,6 +37,22 @@ class SleepsInC(labkit.Experiment):
         return {"pid": os.getpid()}
 
 
+class Lasts(labkit.Experiment):
+    """Leaves a file with its process when it has begun, and one when it has ended."""
+
+    x = labkit.Parameter(range(12))
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def do(self, params):
+        Path(self.folder, f"began-{params['x']}-{os.getpid()}").touch()
+        time.sleep(600)
+        Path(self.folder, f"ended-{params['x']}").touch()
+        return {}
+
+
 @pytest.fixture(params=["ParallelLab", "ClusterLab"])
 def lab(request, cluster, notebook):
     if request.param == "ParallelLab":
@@ -121,6 +137,28 @@ class TestCancel:
         assert lab.wait(timeout=30), "the engines were stopped in the middle of a minute's sleep"
         assert time.monotonic() - started < 30
 
+    def test_what_is_queued_never_begins_and_what_runs_is_stopped(self, lab, tmp_path):
+        def begun():
+            return sorted(tmp_path.glob("began-*"))
+
+        lab.runExperiment(Lasts(tmp_path), chunk=1)
+        # both engines are at work, and a chunk waits at each
+        until(lambda: len(begun()) == 2)
+        began = begun()
+        hands = [psutil.Process(int(file.name.split("-")[2])) for file in began]
+        assert lab.cancel() == 12
+        assert not psutil.wait_procs(hands, timeout=20)[1], "what runs is stopped"
+        assert lab.wait(timeout=60)
+        assert list(table(lab).index) == list(range(12))
+        assert set(table(lab)[EXCEPTION]) == {"Cancelled"}
+        # the engines have come to the end of all that was ever queued
+        until(lambda: not any(map(_length, lab._client.queue_status().values())))
+        lab["x"] = range(100, 108)
+        lab.runExperiment(Sleeps(0.1), chunk=1)
+        assert lab.wait(timeout=60)
+        assert begun() == began, "what is queued never begins"
+        assert not list(tmp_path.glob("ended-*"))
+
     def test_some_parameters_and_the_others_go_on(self, lab, tmp_path):
         lab["x"] = range(12)
         lab["side"] = ["left", "right"]
@@ -157,6 +195,11 @@ class TestCancel:
         assert labkit.Lab(notebook).cancel() == 0
 
 
+def _length(queue):
+    """Return how much waits or runs at an engine, or for one, of what the hub tells."""
+    return queue if isinstance(queue, int) else queue["queue"] + queue["tasks"]
+
+
 def test_outcomes_are_recorded_while_nobody_waits(cluster, notebook):
     with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
         lab["x"] = range(20)
@@ -175,29 +218,73 @@ LAB_THAT_SLEEPS = """
     from tests.labs.experiments import Sleeps
     with (
         labkit.SQLiteLabNotebook({db!r}).open() as nb,
-        labkit.ClusterLab(nb, url_file={url_file!r}) as lab,
+        labkit.ClusterLab(nb, {cluster}) as lab,
     ):
         lab["x"] = range(40)
-        lab.runExperiment(Sleeps(0.2))
+        lab.runExperiment(Sleeps(0.2, {folder!r}))
         print("sent", flush=True)
         print(lab.wait(60), nb.numberOfResults())
 """
 
 
-def test_a_lab_that_has_slept_goes_on(cluster, tmp_path):
+@contextmanager
+def lab_that_sleeps(folder, cluster):
+    """Run a lab in a process of its own, in which some points have begun."""
     text = LAB_THAT_SLEEPS.format(
         root=str(Path(__file__).parents[2]),
-        db=str(tmp_path / "nb.db"),
-        url_file=str(cluster.connection_file),
+        db=str(folder / "nb.db"),
+        folder=str(folder),
+        cluster=cluster,
     )
     command = [sys.executable, "-c", textwrap.dedent(text)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "sent\n"
-        time.sleep(1)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout.readline() == "sent\n"
+            until(lambda: any(folder.glob("began-*")))
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_lab_that_has_slept_goes_on(cluster, tmp_path):
+    with lab_that_sleeps(tmp_path, f"url_file={str(cluster.connection_file)!r}") as process:
         process.send_signal(signal.SIGSTOP)
         time.sleep(9)  # longer than a controller may be silent
         process.send_signal(signal.SIGCONT)
         assert process.stdout.read() == "True 40\n"
+
+
+def put_to_sleep(lab):
+    """Stop a process and all that descends from it; return them when none runs any more."""
+    asleep = []
+    while fresh := [p for p in [lab, *lab.children(recursive=True)] if p not in asleep]:
+        for process in fresh:
+            process.suspend()
+        asleep += fresh
+    return asleep
+
+
+def test_a_lab_that_has_slept_with_its_own_cluster_goes_on(tmp_path):
+    with lab_that_sleeps(tmp_path, "n=2") as process:
+        asleep = put_to_sleep(psutil.Process(process.pid))
+        try:
+            commands = " ".join(word for p in asleep for word in p.cmdline())
+            for part in ("supervisor", "ipyparallel.controller", "ipyparallel.engine", "worker"):
+                assert part in commands
+            began = len(list(tmp_path.glob("began-*")))
+            assert began < 40
+            time.sleep(12)  # longer than engines and hub may be silent
+            assert len(list(tmp_path.glob("began-*"))) == began, "all of it sleeps"
+        finally:
+            for each in asleep:
+                each.resume()
+        assert process.stdout.read() == "True 40\n"
+    with labkit.SQLiteLabNotebook(tmp_path / "nb.db").open() as nb:
+        found = nb.dataframe(only_successful=False)
+    assert sorted(found["x"]) == list(range(40)), "each point is recorded exactly once"
+    assert found[STATUS].all()
 
 
 class TestControllerDies:
@@ -220,6 +307,24 @@ class TestControllerDies:
             assert sorted(lab.dataframe()["x"]) == list(range(40))
             assert before > 0
             assert not psutil.wait_procs(family, timeout=5)[1], "none of the old ones is left"
+
+    def test_no_port_of_it_stays_taken(self, notebook):
+        with labkit.ClusterLab(notebook, n=1) as lab:
+            supervisor = psutil.Process(lab._connection.own._supervisor.pid)
+            family = {p.pid for p in supervisor.children(recursive=True)}
+            (controller,) = (
+                p for p in supervisor.children() if "ipyparallel.controller" in p.cmdline()
+            )
+            ports = {port for port, pid in listening() if pid in family}
+            assert ports
+            controller.kill()
+            # the next controller may have been given one of them
+            until(
+                lambda: not [p for p, pid in listening() if p in ports and pid in {None, *family}]
+            )
+            lab.runExperiment(Sleeps(0.05))
+            assert lab.wait(timeout=60)
+            assert sorted(lab.dataframe()["x"]) == list(range(4))
 
     def test_of_another_cluster(self, notebook, tmp_path):
         url_file = tmp_path / "profile" / "security" / "ipcontroller-client.json"
@@ -255,6 +360,15 @@ class TestControllerDies:
             lab.runExperiment(Sleeps(0.1), only="missing")
             assert lab.wait(timeout=60)
             assert sorted(lab.dataframe()["x"]) == list(range(40))
+
+
+def listening():
+    """Return the ports that processes listen at, and which: None when that is gone."""
+    return [
+        (c.laddr.port, c.pid)
+        for c in psutil.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    ]
 
 
 @contextmanager
