@@ -42,6 +42,11 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
         yield machines
 
 
+#: A stop that waits for what does not answer takes a minute, and all is busy here while tests run;
+#: how long one takes, ``python -m tests.bench cluster`` measures.
+STOP_S = 15.0
+
+
 class Cluster:
     """A cluster on the machines, started and stopped by ipyparallel's own command."""
 

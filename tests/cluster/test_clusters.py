@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from .machines import CONTROLLER, DEFAULTS
+from .machines import CONTROLLER, DEFAULTS, STOP_S
 from .testbed import ROOT
 
 TWO = f"{CONTROLLER}defaults: {{{DEFAULTS}, engines: 2}}\nhosts:\n  h[1-2]:\n"
@@ -98,14 +98,14 @@ def test_start_status_wait_and_stop(two, bed):
     two.labkit("wait", "--engines", "4", "--timeout", "1")
     out = two.labkit("wait", "--engines", "5", "--timeout", "0.5", exits=2)
     assert "cluster, after 0.5 s: 4 of 5 engines are there" in out
-    send(two, 5, 4)
+    send(two, 10, 4)
     assert "tasks are waiting or running" in two.labkit("wait", "--idle", "--timeout=0", exits=2)
     assert sum(each["busy"] for each in two.told("status")) == 4
-    two.labkit("wait", "--idle", "--timeout", "20")
+    two.labkit("wait", "--idle", "--timeout", "40")
     assert sum(each["done"] for each in two.told("status")) == 4
     began = time.monotonic()
     assert "cluster has stopped, and nothing of it runs" in two.labkit("stop")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < STOP_S
     assert two.left() == []
 
 
@@ -231,7 +231,7 @@ def test_from_python(cluster):
 def test_the_cluster_is_ipyparallels_too(two):
     out = two.on_ctl("ipcluster", "list")
     assert "cluster" in out
-    assert two.stop() < 5
+    assert two.stop() < STOP_S
     two.wait_until_gone()
     assert "no cluster runs" in two.labkit("status", exits=2)
     two.start()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .machines import CONTROLLER, DEFAULTS
+from .machines import CONTROLLER, DEFAULTS, STOP_S
 from .testbed import ROOT
 
 HOSTNAME = "os.uname().nodename"
@@ -56,7 +56,7 @@ def test_engines_come_on_all_hosts_but_the_dead_ones(cluster, bed, shared):
         assert_refused(running, bed, key="0" * 36)
     os.kill(min(bed["h1"].processes("ipyparallel.engine ")), signal.SIGKILL)
     running.wait_for_log(" ended with status -9; it is started again in 1 s; log ")
-    assert running.stop() < 5
+    assert running.stop() < STOP_S
     running.wait_until_gone()
 
 
@@ -210,7 +210,7 @@ def test_engines_outlive_their_connection_and_are_found_by_a_stop(cluster, bed):
         assert time.monotonic() < deadline, "ssh stays"
         time.sleep(0.05)
     assert sorted(running.each("os.getpid()", 4)) == before
-    assert running.stop() < 5
+    assert running.stop() < STOP_S
     running.wait_until_gone()
 
 

@@ -38,8 +38,8 @@ def test_its_commands_say_that_all_went_well(story):
     assert "is sound: 4 hosts, 8 engines" in said(story, "inventory check")
     assert "all is well" in said(story, "labkit doctor")
     assert "8 engines, 4 of 4 hosts whole" in said(story, "cluster start")
-    assert "cl-3: its agent has ended, and its engines" in said(story, "cluster status")
-    assert "2 engines, 1 of 1 host whole" in said(story, "cluster scale")
+    assert "cl-3: it is back, and 2 engines are started" in said(story, "cluster logs")
+    assert said(story, "cluster status").count("cl-3") == 2 + 1, "two engines, and the watcher"
     assert "cluster has stopped, and nothing of it runs" in said(story, "cluster stop")
 
 
