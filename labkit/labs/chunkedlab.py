@@ -293,7 +293,8 @@ class ChunkedLab(Lab):
             stop = Stop("interrupted", str(e), None)
             return self._salvage.after_stop(sent, stop, sent.spooled_runs(), self.retries)
         left = chunk.part(sent.recorded, len(chunk.points), chunk.attempt)
-        if chunk.elsewhere == 0 and (others := self._others()):
+        is_told = isinstance(e, AttachmentStoreError)
+        if chunk.elsewhere == 0 and not is_told and (others := self._others()):
             # the engine could not even read it, or has no labkit
             return Sequel([], [replace(left, elsewhere=others)])
         return self._unloadable(left, f"the engine could not run this chunk: {e}")

@@ -44,13 +44,13 @@ def lab(request, notebook, tmp_path, monkeypatch):
 
 def test_they_get_work(lab, sizes_sent):
     e = SleepsWith(numbers(), 0.05)
-    lab["x"] = range(300)
+    lab["x"] = range(500)
     lab.runExperiment(e)
     for _ in range(3):
         lab.host.start_engine()
     assert lab.wait(timeout=60)
     found = lab.dataframe()
-    assert sorted(found["x"]) == list(range(300)), "each point is recorded exactly once"
+    assert sorted(found["x"]) == list(range(500)), "each point is recorded exactly once"
     assert set(found["mean"]) == {e.series.array.mean()}
     began = found.groupby("labkit.engine")[labkit.Experiment.START_TIME].min()
     assert len(began) == 4
@@ -60,7 +60,7 @@ def test_they_get_work(lab, sizes_sent):
     assert shares.min() > 1 / 8, "chunks that were cut for one engine are small enough for four"
     assert lab.numberOfEngines() == 4
     sent = sizes_sent(lab)
-    lab["x"] = range(300, 340)
+    lab["x"] = range(500, 540)
     lab.runExperiment(e)
     assert sent[:4] == [1, 1, 1, 1], "the next cut is for four"
     assert lab.wait(timeout=60)

@@ -24,6 +24,9 @@ class Hub:
         self.answers = answers
         self.purged = []
 
+    def keeps(self, messages):
+        return {m for m in messages if m in self.answers}
+
     def completed(self, messages):
         return {m: self.answers[m] is not None for m in messages if m in self.answers}
 
