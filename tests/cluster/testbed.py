@@ -238,7 +238,7 @@ class Machine:
         return process
 
     def execute(
-        self, *command: str | Path, timeout_s: float = 60, exits: int | None = 0, **more: str
+        self, *command: str | Path, timeout_s: float = 120, exits: int | None = 0, **more: str
     ) -> str:
         """Execute a command on the machine; return its output.
 
