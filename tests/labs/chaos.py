@@ -31,7 +31,7 @@ POINTS_A_ROUND = 150
 PROMISED_S = 1.0
 """An outcome is safe that long after it was finished."""
 
-MEASURING_S = 0.2
+MEASURING_S = 0.5
 """From when a point notes the moment to when it is finished: it makes a file in between, on a
 machine that has other things to do, and other processes may run first. What is killed is killed
 a little after the moment that is noted, which is on the safe side."""
