@@ -25,7 +25,7 @@ import psutil
 
 from labkit.engine.threads import limited
 
-__all__ = ["main"]
+__all__ = ["is_running", "main"]
 
 #: How often children are looked after, in seconds: while they come up, and later.
 _FIRST_LOOK_S, _LOOK_S = 0.05, 0.5
@@ -103,7 +103,7 @@ class Controller:
                 # a process that it only asks something is not seen twice
                 self._family |= seen & self._seen
                 self._seen = seen
-        return all(_is_running(process) for process in self._family)
+        return all(is_running(process) for process in self._family)
 
 
 class Supervisor:
@@ -221,7 +221,8 @@ class Supervisor:
         psutil.wait_procs(everybody)
 
 
-def _is_running(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
+    """Test whether a process is there, and has not ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

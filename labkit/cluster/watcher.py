@@ -22,6 +22,7 @@ import psutil
 
 from labkit.cluster.launchers import HostsLauncher
 from labkit.cluster.standing import sessions
+from labkit.cluster.supervisor import is_running
 from labkit.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class _Life:
         if self._launcher.roster.read() is None:
             return False
         if self._controller is not None:
-            return _is_alive(self._controller)
+            return is_running(self._controller)
         now = time.monotonic()
         if client is not None and now - self._asked > _SILENCE_S / 6:
             self._asked = now
@@ -216,15 +217,9 @@ class _Life:
                 sessions(client)
                 self._heard = now
             except ClusterError:
+                # its silence is counted below
                 pass
         return now - self._heard < _SILENCE_S
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def main() -> int:
