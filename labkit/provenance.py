@@ -94,17 +94,21 @@ def _git(place: Path) -> tuple[str | None, bool | None]:
     """
     folder = place if place.is_dir() else place.parent
     questions = [
-        ("rev-parse", "HEAD"),
-        ("status", "--porcelain", "--untracked-files=no"),
+        ("status", "--porcelain=v2", "--branch", "--untracked-files=no"),
         ("ls-files", "--", place.name),
     ]
     try:
         # git takes longer to start than to answer
         with ThreadPoolExecutor() as pool:
-            commit, changed, known = pool.map(lambda q: _ask_git(folder, *q), questions)
+            status, known = pool.map(lambda q: _ask_git(folder, *q), questions)
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return commit.strip(), bool(changed) or not (known or place.is_dir())
+    lines = status.splitlines()
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
+    if commit == "(initial)":
+        return None, None
+    is_changed = any(not line.startswith("# ") for line in lines)
+    return commit, is_changed or not (known or place.is_dir())
 
 
 def _ask_git(folder: Path, *question: str) -> str:
