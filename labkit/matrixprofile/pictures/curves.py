@@ -90,14 +90,15 @@ def duration(shown: Recording, samples: int) -> str:
 
 
 def wrapped(text: str, letters: int) -> str:
-    r"""Break lines that are longer than there is room for.
+    r"""Break lines that are longer than there is room for; a dollar begins no formula.
 
     Examples
     --------
     >>> wrapped("Distance to the nearest window\nof b.csv", 24)
     'Distance to the nearest\nwindow\nof b.csv'
     """
-    return "\n".join(textwrap.fill(line, letters) for line in text.splitlines())
+    lines = "\n".join(textwrap.fill(line, letters) for line in text.splitlines())
+    return lines.replace("$", r"\$")
 
 
 def z_scores(window: Array) -> Array:

@@ -1,11 +1,13 @@
 """The picture: what is on it, and that it leaves nothing behind."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.colors import same_color, to_rgb
 
 from labkit.errors import SeriesError
@@ -256,6 +258,15 @@ def test_words_are_whole_and_clear_of_each_other(draw) -> None:
 def test_what_does_not_belong_together_is_refused(call, message: str) -> None:
     with pytest.raises(SeriesError, match=message):
         call()
+
+
+def test_a_dollar_is_a_dollar() -> None:
+    shown = Recording(PULSE.samples, title="p$a_$.npy", quantity=r"Price $\beta$", unit="US$")
+    page = io.StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        plot(shown, DISTANCE, WINDOW, label="of ${b").savefig(page, format="svg")
+    for text in ("p$a_$.npy", r"Price $\beta$ [US$]", "of ${b"):
+        assert f">{text}</text>" in page.getvalue()
 
 
 def test_pyplot_is_left_alone(tmp_path: Path) -> None:
