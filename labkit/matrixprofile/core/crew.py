@@ -15,7 +15,7 @@ from labkit.engine.threads import processors
 from labkit.matrixprofile.core.bands import buffers
 from labkit.matrixprofile.core.blocks import Buffers
 
-__all__ = ["Crew", "Progress"]
+__all__ = ["ALL", "Crew", "Progress"]
 
 
 class Work(Protocol):
@@ -26,6 +26,9 @@ class Work(Protocol):
         """How much that is."""
 
 
+ALL = 0.999
+"""What part is done when nothing is left but to put it together."""
+
 T = TypeVar("T")
 W = TypeVar("W", bound=Work)
 
@@ -35,7 +38,7 @@ Progress = Callable[[float], object]
 
 @functools.lru_cache(maxsize=4)
 def _spare(window: int, dtype: np.dtype[Any]) -> queue.SimpleQueue[Buffers]:
-    """Return where threads leave their buffers, some 3 MB each, for those after them.
+    """Return where threads leave their buffers, some 1.5 MB each, for those after them.
 
     Memory that the system gives anew costs a short join more than its statistics do.
     """
@@ -69,19 +72,30 @@ class Crew:
         self._window = window
         self._progress = progress
         self._spare = _spare(window, np.dtype(dtype))
-        self._done = self._all = 0
         self._told = 0.0
 
-    def run(self, function: Callable[[W, Buffers], T], tasks: Sequence[W]) -> Iterator[T]:
-        """Yield what a function makes of each task, in the order of the tasks."""
-        self._all += sum(task.cells for task in tasks)
+    def run(
+        self, function: Callable[[W, Buffers], T], tasks: Sequence[W], until: float = ALL
+    ) -> Iterator[T]:
+        """Yield what a function makes of each task, in the order of the tasks.
+
+        Parameters
+        ----------
+        function : callable
+            What to do.
+        tasks : sequence
+            With what.
+        until : float
+            What part of everything is done after these, above 0 to 1.
+        """
         if self.threads == 1 or len(tasks) < 2:
-            yield from self._counted((self._with_buffers(function, t) for t in tasks), tasks)
+            made = (self._with_buffers(function, task) for task in tasks)
+            yield from self._counted(made, tasks, until)
             return
         pool = ThreadPoolExecutor(self.threads, "labkit")
         try:
             results = pool.map(lambda task: self._with_buffers(function, task), tasks)
-            yield from self._counted(results, tasks)
+            yield from self._counted(results, tasks, until)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -99,12 +113,13 @@ class Crew:
         finally:
             self._spare.put(own)
 
-    def _counted(self, results: Iterator[T], tasks: Sequence[Work]) -> Iterator[T]:
+    def _counted(self, results: Iterator[T], tasks: Sequence[Work], until: float) -> Iterator[T]:
+        done, all_of_it = 0, sum(task.cells for task in tasks)
+        start = self._told
         for task, result in zip(tasks, results, strict=True):
             yield result
-            self._done += task.cells
-            # more may have to be done than was known at first
-            self._tell(min(self._done / max(self._all, 1), 0.999))
+            done += task.cells
+            self._tell(start + (until - start) * done / max(all_of_it, 1))
 
     def _tell(self, part: float) -> None:
         if self._progress is not None and part > self._told:

@@ -18,7 +18,7 @@ from labkit.matrixprofile.core.bands import Band
 from labkit.matrixprofile.core.blocks import LAGS, Buffers
 from labkit.matrixprofile.core.compiling import compiled
 from labkit.matrixprofile.core.copies import Shapes, has_copies, is_coarse, offer_copies, shapes
-from labkit.matrixprofile.core.crew import Crew
+from labkit.matrixprofile.core.crew import ALL, Crew
 from labkit.matrixprofile.core.neighbours import (
     Found,
     Neighbours,
@@ -51,6 +51,10 @@ T = TypeVar("T")
 
 PROMISE = 1e-9
 """What a distance may be wrong."""
+
+UNDOUBTED = 0.9
+"""What part is told to be done before it is known whether doubts are left; mostly there are none.
+"""
 
 STRIP = 4096
 """Windows that are looked at again together."""
@@ -96,14 +100,15 @@ def nearest(area: Area, crew: Crew, *, either: bool = False) -> Found:
     With ``either``, rows and columns are the same windows, and each needs its nearest only on
     the side where that is.
     """
-    found = _estimated(area, crew, area.tasks(), 1)
+    may_doubt = np.dtype(crew.dtype) == np.float64
+    found = _estimated(area, crew, area.tasks(), 1, until=UNDOUBTED if may_doubt else ALL)
     if either:
         tagged = LAGS * np.finfo(crew.dtype).eps
         margin = _error(area.a, area.b, crew.dtype) + 2.0 * tagged
         forget_farther(found.rows, found.columns, margin)
     measure(area.a, area.b, found.rows)
     measure(area.b, area.a, found.columns)
-    if np.dtype(crew.dtype) == np.float64:
+    if may_doubt:
         _settle(area, crew, found)
     return found
 
@@ -117,7 +122,8 @@ def nearest_k(area: Area, crew: Crew, k: int, threshold: float | None, *, both: 
     # correlations strictly above the threshold
     limit = np.inf if threshold is None else float(np.nextafter(1.0 - threshold, -np.inf))
     breadth = (area.a.left.size + area.b.left.size) // (4 * k)
-    start = _estimated(area, crew, area.tasks(breadth=max(breadth, 64)), k)
+    # both passes take about as long
+    start = _estimated(area, crew, area.tasks(breadth=max(breadth, 64)), k, until=0.5)
     for side, own, others, swap in (
         (start.rows, area.a, area.b, False),
         (start.columns, area.b, area.a, True),
@@ -186,10 +192,12 @@ def pooled(area: Area, crew: Crew, rows: NDArray[np.int64], columns: NDArray[np.
 
     cut = [s for band in area.bands() for s in stripes(band, a, b, rows, lanes)]
     grid = empty_grid(shape, place)
-    for found in _shared(crew, cut, search, lambda: empty_grid(shape, place)):
+    may_doubt = np.dtype(crew.dtype) == np.float64
+    until = UNDOUBTED if may_doubt else ALL
+    for found in _shared(crew, cut, search, lambda: empty_grid(shape, place), until):
         merge_grids(grid, found)
     measure_grid(a, b, grid)
-    if np.dtype(crew.dtype) == np.float64:
+    if may_doubt:
         _look_again(area, crew, grid.apart, rows, columns)
     return grid.apart
 
@@ -199,6 +207,7 @@ def _shared(
     work: Sequence[W],
     function: Callable[[W, Buffers, T], None],
     begin: Callable[[], T],
+    until: float,
 ) -> list[T]:
     """Let each thread find what it can, and return what each has found."""
     states: list[T] = []
@@ -213,7 +222,7 @@ def _shared(
         function(task, own, found)
         spare.put(found)
 
-    for _ in crew.run(do, work):
+    for _ in crew.run(do, work, until):
         pass
     return states
 
@@ -227,7 +236,7 @@ def _merged(states: list[Found], begin: Callable[[], Found]) -> Found:
     return merged
 
 
-def _estimated(area: Area, crew: Crew, work: Sequence[Task], k: int) -> Found:
+def _estimated(area: Area, crew: Crew, work: Sequence[Task], k: int, until: float) -> Found:
     """Estimate the nearest neighbours, of which there is at most one in each band."""
 
     def search(task: Task, own: Buffers, found: Found) -> None:
@@ -239,10 +248,12 @@ def _estimated(area: Area, crew: Crew, work: Sequence[Task], k: int) -> Found:
     def begin() -> Found:
         return Found(neighbours(area.a.left.size, k), neighbours(area.b.left.size, k))
 
-    return _merged(_shared(crew, work, search, begin), begin)
+    return _merged(_shared(crew, work, search, begin, until), begin)
 
 
-def _sifted(area: Area, crew: Crew, work: Sequence[Task], start: Found) -> Found:
+def _sifted(
+    area: Area, crew: Crew, work: Sequence[Task], start: Found, until: float = ALL
+) -> Found:
     """Find all neighbours below the limits exactly."""
     a, b = area.a, area.b
     margin = drift(a.window, crew.dtype)
@@ -256,7 +267,7 @@ def _sifted(area: Area, crew: Crew, work: Sequence[Task], start: Found) -> Found
     def begin() -> Found:
         return Found(*(copied(side) for side in start))
 
-    return _merged(_shared(crew, work, sift, begin), begin)
+    return _merged(_shared(crew, work, sift, begin, until), begin)
 
 
 # ---------- doubts ----------
@@ -303,12 +314,14 @@ def _look_again(
     error = 2.0 * drift(area.a.window) * np.multiply.outer(most_a, most_b)
     in_doubt = _gain(apart, error, area.a.window) > PROMISE
     whole = slice(0, area.b.left.size)
-    for row in np.flatnonzero(in_doubt.any(axis=1)).tolist():
+    doubtful_rows = np.flatnonzero(in_doubt.any(axis=1)).tolist()
+    for n, row in enumerate(doubtful_rows, 1):
         part = area.part(slice(int(rows[row]), int(rows[row + 1])), whole)
         limits = np.where(in_doubt[row], apart[row], -np.inf)
         start = Found(neighbours(part.a.left.size, limit=-np.inf), neighbours(part.b.left.size))
         start.columns.limit[:] = np.repeat(limits, np.diff(columns))
-        nearer = _sifted(part, crew, part.tasks(), start).columns.apart[:, 0]
+        until = UNDOUBTED + (ALL - UNDOUBTED) * n / len(doubtful_rows)
+        nearer = _sifted(part, crew, part.tasks(), start, until).columns.apart[:, 0]
         for column in np.flatnonzero(in_doubt[row]).tolist():
             span = slice(columns[column], columns[column + 1])
             apart[row, column] = min(apart[row, column], nearer[span].min())
