@@ -24,14 +24,14 @@ LONGEST_S = 1.0
 TILES_AN_ENGINE = 8
 """At least so many, so that all engines end together."""
 
-PLENTY_AN_ENGINE = 32
+PLENTY_AN_ENGINE = 16
 """More than so many only keep the notebook busy: what tiles give grows with their number."""
 
 LEAST_SIDE = 4096
 """Windows along a side that a recurrence needs to get going."""
 
 MOST_SIDE = 2**18
-"""Windows along a side that need no more than some 100 MB."""
+"""Windows along a side, with one neighbour each, that need no more than some 100 MB."""
 
 SAMPLES = 16384
 """Length of the join that is timed."""
@@ -69,14 +69,14 @@ def side_for(query: Query, engines: int) -> int:
         lost an engine or two goes on with the same tiles.
     """
     crowd = 1 << (engines - 1).bit_length()
-    speed = throughput()
+    speed = throughput() / _weight(query)
     work_s = _cells(query, max(query.rows, query.columns)) / speed / (2 if query.is_self else 1)
     wanted_s = min(max(work_s / (PLENTY_AN_ENGINE * crowd), SHORTEST_S), LONGEST_S)
     rows = 1
     while (
         _count(query, rows) < TILES_AN_ENGINE * crowd
         or _cells(query, _side(query, rows)) > wanted_s * speed
-        or _side(query, rows) > MOST_SIDE
+        or _side(query, rows) * query.k > MOST_SIDE
     ):
         if _side(query, rows + 1) < LEAST_SIDE:
             break
@@ -100,8 +100,13 @@ def _count(query: Query, rows: int) -> int:
     return -(-query.rows // side) * -(-query.columns // side)
 
 
+def _weight(query: Query) -> float:
+    """Return how often longer a cell takes than for the nearest neighbour, as it was measured."""
+    return 2.0 + query.k / 8.0 if query.kind == "knn" else 1.0
+
+
 def throughput() -> float:
-    """Return how many cells a thread of this machine goes through, a second.
+    """Return how many cells a thread of this machine goes through, a second of its own time.
 
     It is measured once for each processor and version of the kernels, and kept: the same
     join is then cut into the same tiles again, and goes on where it was. Where it cannot be
@@ -124,7 +129,7 @@ def _measured() -> float:
     series = np.random.default_rng(0).normal(size=SAMPLES).cumsum()
     seconds = []
     for _ in range(4):  # the first one loads the kernels
-        started = time.perf_counter()
+        started = time.thread_time()
         selfjoin(series, 64, threads=1)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.thread_time() - started)
     return SAMPLES**2 / 2 / min(seconds)

@@ -12,11 +12,11 @@ from labkit.matrixprofile import ABJoin, SelfJoin, tiles
 from labkit.matrixprofile.query import Query, ask
 
 
-def query_of(rows: int, columns: int | None = None) -> Query:
+def query_of(rows: int, columns: int | None = None, k: int | None = None) -> Query:
     """Return a self-join, or with columns a join of two series, of so many windows."""
-    options = dict.fromkeys(("k", "threshold", "shape", "exclusion"))
+    options = dict.fromkeys(("threshold", "shape", "exclusion"))
     is_self, columns = columns is None, columns or rows
-    options |= {"kind": "1nn", "sides": "one", "precision": "double"}
+    options |= {"kind": "knn" if k else "1nn", "k": k, "sides": "one", "precision": "double"}
     options |= {"correlation": False, "aligned": False}
     return ask(100, rows, columns, is_self=is_self, **options)
 
@@ -58,6 +58,15 @@ def test_each_engine_has_many_tiles_that_take_a_while(shape, engines: int) -> No
 @pytest.mark.usefixtures("fast")
 def test_a_short_series_is_one_tile() -> None:
     assert tiles.side_for(query_of(3000), 16) == 3000
+
+
+@pytest.mark.parametrize("k", [1, 50, 1000])
+@pytest.mark.usefixtures("fast")
+def test_many_neighbours_take_smaller_tiles(k: int) -> None:
+    side = tiles.side_for(query_of(2**20, k=k), 2)
+    assert side < tiles.side_for(query_of(2**20), 2)
+    # in GiB: a tile's rows, its columns, and both again while they are sifted
+    assert side < 2 * 4096 or 4 * side * k * 16 / 2**30 < 0.1
 
 
 @pytest.mark.usefixtures("fast")
