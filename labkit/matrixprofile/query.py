@@ -22,6 +22,9 @@ Precision = Literal["double", "single"]
 
 KINDS: tuple[Kind, ...] = ("1nn", "1nn_only", "sum", "knn", "summary")
 
+BYTES_A_NEIGHBOUR = 16
+"""Its distance and its index."""
+
 Diagonals = Sequence[tuple[int, int]]
 """The first diagonal and that after the last, of each range; in ascending order."""
 
@@ -124,7 +127,7 @@ def ask(  # noqa: PLR0913  # the options of a join, each once
         if is_self or aligned
         else -1,
         kind=kind,  # type: ignore[arg-type]  # checked
-        k=_neighbours(kind, k),
+        k=_neighbours(kind, k, max(rows, columns)),
         threshold=_threshold(kind, threshold),
         shape=_shape(kind, shape, rows, columns),
         correlation=bool(correlation),
@@ -141,7 +144,7 @@ def _check_name(option: str, given: str, known: Sequence[str]) -> None:
         raise SeriesError(f"{option} is {given!r}; {meant}Use {names}")
 
 
-def _neighbours(kind: str, k: int | None) -> int:
+def _neighbours(kind: str, k: int | None, windows: int) -> int:
     if kind != "knn":
         if k is not None:
             raise SeriesError(f'k= is for kind="knn"; kind="{kind}" has one neighbour')
@@ -152,6 +155,15 @@ def _neighbours(kind: str, k: int | None) -> int:
         number = 0
     if number < 1 or isinstance(k, bool | np.bool_):
         raise SeriesError(f"k is {k!r}; pass a number of neighbours, 1 or more")
+    import psutil
+
+    needed = windows * number * BYTES_A_NEIGHBOUR
+    if needed > (there := psutil.virtual_memory().total):
+        raise SeriesError(
+            f"k is {number}: so many neighbours of {windows} windows take "
+            f"{needed / 2**30:,.0f} GiB of memory, and there are {there / 2**30:,.0f}; "
+            "pass a smaller one"
+        )
     return number
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,9 @@ __all__ = ["MINIMUM_WINDOW", "Exclusion", "as_series", "as_window", "exclusion_z
 MINIMUM_WINDOW = 3
 """Two samples, z-normalised, are always the same or each other's mirror."""
 
+EXACT = 2.0**53
+"""Integers up to it are float64, too."""
+
 Exclusion = int | Literal["stumpy", "scamp"]
 
 
@@ -25,8 +29,7 @@ def as_series(given: ArrayLike, name: str = "series") -> NDArray[np.float64]:
     ----------
     given : array_like, shape (n,)
         Any real numeric or bool dtype, strided as it likes; lists and pandas Series too.
-        Masked and missing (``pandas.NA``) values become NaN. Integers above 2**53 are
-        rounded to the nearest float64.
+        Masked and missing (``pandas.NA``) values become NaN.
     name : str
         The argument, for the error message.
 
@@ -38,13 +41,16 @@ def as_series(given: ArrayLike, name: str = "series") -> NDArray[np.float64]:
     Raises
     ------
     SeriesError
-        For a series that is empty, not one-dimensional, or not of real numbers.
+        For a series that is empty, not one-dimensional, or not of real numbers; and for
+        numbers that float64 can only have rounded, such as nanoseconds since 1970.
 
     Examples
     --------
     >>> as_series([1, 2, True])
     array([1., 2., 1.])
     """
+    if isinstance(given, str | os.PathLike):
+        raise SeriesError(f"{name} is {given!r}; for a file, pass read_series({str(given)!r})")
     values = _read(given, name)
     if values.ndim != 1:
         raise SeriesError(
@@ -58,14 +64,43 @@ def as_series(given: ArrayLike, name: str = "series") -> NDArray[np.float64]:
             f"{name} has dtype {values.dtype}; a series holds real numbers: "
             "convert it to float, with NaN for what is missing"
         )
-    return np.ascontiguousarray(values, dtype=np.float64)
+    return _exact(values, name)
+
+
+def _exact(given: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Convert to float64, or raise when that would round: to the distances, this is noise."""
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(given, dtype=np.float64)
+    if given.dtype.itemsize < 8 or given.dtype == np.float64:
+        return converted
+    if given.dtype.kind in "iu" and np.abs(converted).max() <= EXACT:
+        return converted
+    # beyond these, what has been rounded up would not fit into its own type again
+    least, end = (0.0, 2.0**64) if given.dtype.kind == "u" else (-(2.0**63), 2.0**63)
+    if given.dtype.kind == "f":
+        least, end = -np.inf, np.inf
+    is_exact = (least <= converted) & (converted < end)
+    is_exact[is_exact] = converted[is_exact].astype(given.dtype) == given[is_exact]
+    if given.dtype.kind == "f":
+        is_exact |= ~np.isfinite(given)
+    if not is_exact.all():
+        first = int(np.argmin(is_exact))
+        raise SeriesError(
+            f"{name} has {given[first]!s} at {first}, which float64 rounds to "
+            f"{converted[first]:.17g}: subtract a level of it first, which changes no distance; "
+            "or convert it to float64, if rounding does not matter"
+        )
+    return converted
 
 
 def _read(given: Any, name: str) -> NDArray[Any]:
     if isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "buif":
-        return np.ma.filled(given.astype(np.float64), np.nan)
+        return np.where(np.ma.getmaskarray(given), np.nan, _exact(given.filled(0), name))
     # pandas' nullable dtypes become objects unless they are asked for floats
     if getattr(getattr(given, "dtype", None), "na_value", None) is not None:
+        if given.dtype.kind in "iu":
+            whole = given.fillna(0).to_numpy(dtype=given.dtype.numpy_dtype)
+            return np.where(np.asarray(given.isna()), np.nan, _exact(whole, name))
         try:
             return np.asarray(given.to_numpy(dtype=np.float64, na_value=np.nan))
         except (TypeError, ValueError) as e:

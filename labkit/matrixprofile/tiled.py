@@ -114,7 +114,8 @@ class _TiledJoin(Experiment):
         tag : str, optional
             In which result set; by default in the current one.
         partial : bool
-            Take what there is. Then each distance is an upper bound of the final one.
+            Take what there is. Then each distance is an upper bound of the final one; a
+            correlation is a lower bound, and a sum lacks what is missing.
 
         Returns
         -------
@@ -122,7 +123,8 @@ class _TiledJoin(Experiment):
             What :func:`labkit.matrixprofile.selfjoin` or
             :func:`labkit.matrixprofile.abjoin` would return. It does not depend on the order
             of the tiles, or on who has computed them; only engines with different vector
-            registers may, as they estimate differently, decide a near tie differently.
+            registers may, as they estimate differently, decide a near tie differently, and
+            differ in the last digits of a sum.
 
         Raises
         ------
@@ -166,8 +168,8 @@ class SelfJoin(_TiledJoin):
     Parameters
     ----------
     series : array_like, shape (n,)
-        Samples, as in :func:`labkit.matrixprofile.selfjoin`; a memory map may be larger than
-        memory.
+        Samples, as in :func:`labkit.matrixprofile.selfjoin`; a memory map of float64 may be
+        larger than memory, others are copied.
     window : int
         Subsequence length m in samples, 3 <= m <= n.
     kind, k, threshold, shape, exclusion, correlation, sides, precision

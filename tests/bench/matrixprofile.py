@@ -153,7 +153,7 @@ def _peaks() -> dict[str, float]:
     except Missing as e:
         print(f"Without a share of the peak: {e}")
         return {}
-    print("A cell takes 2 fused multiply-adds and 2 multiplications: 4 turns of the units that the")
+    print("A cell takes 4 fused multiply-adds or multiplications: 4 turns of the units that the")
     print(f"peak keeps busy, {FLOPS_A_CELL} of its flop. Comparisons are not counted.")
     return peak(1)._asdict()
 

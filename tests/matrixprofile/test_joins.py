@@ -232,6 +232,44 @@ INPUTS = {
 }
 
 
+ROUNDED = WHOLE.astype(np.int64) + 2**60 + 1
+
+
+@pytest.mark.parametrize(
+    "given_series",
+    [
+        ROUNDED,
+        ROUNDED.astype(np.uint64) + np.uint64(2**63),
+        np.where(WHOLE > 50, 2**63 - 1, -(2**63)),
+        np.ma.masked_greater(ROUNDED, 2**60 + 98),
+        pd.Series(ROUNDED, dtype="Int64"),
+        WHOLE.astype(np.longdouble) / 3,
+        WHOLE * np.longdouble(10) ** 400,
+    ],
+    ids=["int64", "uint64", "limits", "masked", "pandas", "longdouble", "too large"],
+)
+def test_what_only_fits_when_it_is_rounded_is_refused(given_series):
+    with pytest.raises(SeriesError, match=r"which float64 rounds to .* subtract a level"):
+        selfjoin(given_series, 12)
+
+
+@pytest.mark.parametrize(
+    "given_series",
+    [
+        WHOLE.astype(np.int64) << 50,
+        np.where(WHOLE > 50, 2**63, 2**62).astype(np.uint64),
+        np.where(WHOLE > 97, np.nan, WHOLE).astype(np.longdouble),
+        np.ma.masked_greater(WHOLE.astype(np.int64) << 50, 97 << 50),
+        pd.Series(np.where(WHOLE > 97, None, WHOLE), dtype="Int64"),
+    ],
+    ids=["int64", "uint64", "longdouble", "masked", "pandas"],
+)
+def test_wide_numbers_that_fit_are_taken(given_series):
+    is_gap = pd.isna(np.ma.filled(np.ma.array(given_series, dtype=object), np.nan))
+    plain = np.where(is_gap, np.nan, np.ma.getdata(given_series)).astype(np.float64)
+    assert np.array_equal(selfjoin(given_series, 12)[0], selfjoin(plain, 12)[0])
+
+
 @pytest.mark.parametrize("name", INPUTS)
 def test_input_of_every_kind(name: str) -> None:
     given_series, meant = INPUTS[name]
@@ -255,6 +293,7 @@ def test_a_read_only_series_is_read_only_read() -> None:
     [
         (lambda: selfjoin(WHOLE, 201), r"window is 201, but .* 200 samples; .* 3 to 200"),
         (lambda: abjoin(WHOLE, WHOLE[:10], 11), r"window is 11, but .* only 10 samples"),
+        (lambda: selfjoin("walk.txt", 12), r"for a file, pass read_series\('walk.txt'\)"),
         (lambda: selfjoin(WHOLE, 2), r"window is 2; the shortest possible is 3"),
         (lambda: selfjoin(WHOLE, 12.5), r"window is 12\.5, not an integer; .* round"),
         (lambda: selfjoin(WHOLE, "12"), r"window is '12', not an integer"),

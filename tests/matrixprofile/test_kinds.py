@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from labkit.errors import SeriesError
 from labkit.matrixprofile import abjoin, selfjoin
+from labkit.matrixprofile.core import sweep
 from tests.matrixprofile import brute_force
 from tests.matrixprofile.brute_force import PROMISE, assert_is_profile
 from tests.matrixprofile.test_joins import SERIES, series
@@ -216,6 +217,26 @@ def test_progress_rises_to_one_in_this_thread(kind: str) -> None:
     assert 0 < told[0] < told[-1] == 1
 
 
+@pytest.mark.parametrize("kind", ["1nn", "knn", "summary"])
+def test_progress_goes_on_where_more_than_one_pass_is_needed(kind, monkeypatch):
+    told: list[float] = []
+    at_second_pass: list[float] = []
+    sift = sweep._sifted
+
+    def sifted(*given):
+        at_second_pass.append(told[-1])
+        return sift(*given)
+
+    monkeypatch.setattr(sweep, "_sifted", sifted)
+    shape = (40, 40) if kind == "summary" else None
+    # near copies at a high level leave doubts
+    wave = np.sin(np.arange(12_000)) + 1e-7 * np.random.default_rng(8).normal(size=12_000)
+    selfjoin(wave + 1e4, 100, kind=kind, shape=shape, progress=told.append)
+    assert at_second_pass
+    assert at_second_pass[0] <= 0.9
+    assert sum(part > at_second_pass[0] for part in told) > 5
+
+
 def test_single_precision_finds_good_neighbours_and_tells_how_far_they_are() -> None:
     x, m = np.random.default_rng(8).normal(size=6000).cumsum(), 60
     distance, index = selfjoin(x, m, precision="single")
@@ -223,7 +244,9 @@ def test_single_precision_finds_good_neighbours_and_tells_how_far_they_are() -> 
     assert abs(distance - d[np.arange(index.size), index]).max() < 1e-12
     assert (distance - d.min(axis=1)).max() < 0.05
     total = selfjoin(x, m, kind="sum", precision="single")
-    assert np.allclose(total, selfjoin(x, m, kind="sum"), rtol=1e-3)
+    double = selfjoin(x, m, kind="sum")
+    assert np.allclose(total, double, rtol=1e-3)
+    assert not np.allclose(total, double, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +256,10 @@ def test_single_precision_finds_good_neighbours_and_tells_how_far_they_are() -> 
         ({"kind": "knm"}, r"did you mean knn"),
         ({"k": 3}, r"k= is for kind=\"knn\""),
         ({"kind": "knn", "k": 0}, r"k is 0; pass a number of neighbours"),
+        (
+            {"kind": "knn", "k": 10**9},
+            r"neighbours of \d+ windows take [\d,]+ GiB",
+        ),
         ({"kind": "knn", "k": 2.5}, r"k is 2\.5"),
         ({"threshold": 0.5}, r"threshold= is for the kinds"),
         ({"kind": "sum", "threshold": 3}, r"threshold is 3; it is a correlation"),
