@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,10 +201,12 @@ def _here(join: Join, files: Outputs) -> int:
 
     files.check(join)
     try:
-        computed = joins.compute(join)
+        # in a thread that compiles, an interruption may get lost; this one only waits
+        computed = ThreadPoolExecutor(1, "join").submit(joins.compute, join).result()
     except KeyboardInterrupt:
         click.echo("\nInterrupted. With --notebook FILE, what is finished would be kept.", err=True)
-        return INTERRUPTED
+        # the other cannot be stopped, and would be waited for
+        os._exit(INTERRUPTED)
     _print(findings.told(join, computed))
     _print(files.write(join, computed.result))
     return 0

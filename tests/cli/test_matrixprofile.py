@@ -358,7 +358,8 @@ def has_tiles(path):
     return False
 
 
-def test_ctrl_c_without_a_notebook(start, folder, long):
+def test_ctrl_c_without_a_notebook_also_while_kernels_compile(start, folder, long, monkeypatch):
+    monkeypatch.setenv("LABKIT_CACHE", str(folder / "cache"))
     np.save(folder / "long.npy", np.random.default_rng(3).normal(size=2**20).cumsum())
     run = start(*long)
     process = psutil.Process(run.process.pid)

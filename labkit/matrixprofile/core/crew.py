@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import queue
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -28,6 +29,9 @@ class Work(Protocol):
 
 ALL = 0.999
 """What part is done when nothing is left but to put it together."""
+
+AHEAD = 32
+"""Tasks for each thread that wait: they are as different as can be in what they take."""
 
 T = TypeVar("T")
 W = TypeVar("W", bound=Work)
@@ -94,10 +98,22 @@ class Crew:
             return
         pool = ThreadPoolExecutor(self.threads, "labkit")
         try:
-            results = pool.map(lambda task: self._with_buffers(function, task), tasks)
-            yield from self._counted(results, tasks, until)
+            yield from self._counted(self._in_order(pool, function, tasks), tasks, until)
         finally:
-            pool.shutdown(cancel_futures=True)
+            # after an interruption, one that compiles may take ten seconds more
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _in_order(
+        self, pool: ThreadPoolExecutor, function: Callable[[W, Buffers], T], tasks: Sequence[W]
+    ) -> Iterator[T]:
+        """Yield results in the order of the tasks, of which there can be 100,000."""
+        begun: deque[Future[T]] = deque()
+        for task in tasks:
+            if len(begun) == AHEAD * self.threads:
+                yield begun.popleft().result()
+            begun.append(pool.submit(self._with_buffers, function, task))
+        for future in begun:
+            yield future.result()
 
     def finish(self) -> None:
         """Tell that all is done."""
