@@ -87,8 +87,8 @@ class Database(ABC):
             raise NotebookFormatError(f"{self.name} is damaged: {reason}") from e
 
     @abstractmethod
-    def begin_writing(self, *result_sets: int) -> None:
-        """Become the writer of these, unless this object is already.
+    def begin_writing(self, *result_sets: int) -> bool:
+        """Become the writer of these; return whether this object was not yet.
 
         Raises
         ------

@@ -263,8 +263,8 @@ class PostgresDatabase(Database):
                 migrate(c, postgresschema.metadata)
         self._is_old = False
 
-    def begin_writing(self, *result_sets: int) -> None:
-        """Become the writer of result sets.
+    def begin_writing(self, *result_sets: int) -> bool:
+        """Become the writer of result sets; return whether it was not yet.
 
         Raises
         ------
@@ -273,9 +273,10 @@ class PostgresDatabase(Database):
         """
         self._become_current()
         writer = self._joined()
-        if not writer.holds(id(self), result_sets):
-            with self._server.translated(), writer.transaction(id(self), result_sets):
-                pass
+        if writer.holds(id(self), result_sets):
+            return False
+        with self._server.translated(), writer.transaction(id(self), result_sets):
+            return True
 
     def next_slab(self, c: sa.Connection) -> int:
         """Take a number that no other transaction has."""

@@ -286,8 +286,8 @@ class SQLiteDatabase(Database):
         """Whether this object holds the lock."""
         return self.lock.held
 
-    def begin_writing(self, *result_sets: int) -> None:
-        """Become the notebook's writer, unless this object is already.
+    def begin_writing(self, *result_sets: int) -> bool:
+        """Become the notebook's writer; return whether this object was not yet.
 
         Raises
         ------
@@ -295,7 +295,7 @@ class SQLiteDatabase(Database):
             When another process is.
         """
         if self.lock.held:
-            return
+            return False
         self.lock.acquire()
         # connections of a reader may be for reading only
         self.engine.dispose()
@@ -305,6 +305,7 @@ class SQLiteDatabase(Database):
             self.lock.release()
             remedy = remedy_for_space(self.path.parent)
             raise NotebookError(f"{self.path} cannot be written: {e}{remedy}") from e
+        return True
 
     def _set_journal(self, mode: str, timeout_s: float) -> None:
         with contextlib.closing(sqlite3.connect(self.path, timeout_s)) as c:

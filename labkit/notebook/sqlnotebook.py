@@ -238,16 +238,19 @@ class DatabaseLabNotebook(LabNotebook):
         chosen = self._chosen(tag)
         chosen.assertUnlocked()
         with self._database.write(chosen._number) as c:
-            holders = pending.holders_of(c, [job for job, _ in runs])
-            self._database.begin_writing(*set(holders.values()))
-            known = self._recorded(c, [job for job, _ in runs if job not in holders])
+            jobs = [job for job, _ in runs]
+            holders = pending.holders_of(c, jobs)
+            while self._database.begin_writing(*set(holders.values())):
+                # who wrote there until now may have resolved some
+                holders = pending.holders_of(c, jobs)
+            known = self._recorded(c, [job for job in jobs if job not in holders])
             by_set: dict[int, list[tuple[str, Outcome | list[Outcome]]]] = {}
             for job, outcome in runs:
                 if job not in known:
                     by_set.setdefault(holders.get(job, chosen._number), []).append((job, outcome))
             for number, mine in by_set.items():
                 self._numbered(number).insert(c, *_single(mine))
-            pending.resolve_jobs(c, [job for job, _ in runs])
+            pending.resolve_jobs(c, jobs)
 
     def recordBatches(self, batches: Sequence[Batch], tag: str | None = None) -> None:
         """Add the runs of batches, and what they printed, in one transaction.
@@ -265,9 +268,12 @@ class DatabaseLabNotebook(LabNotebook):
                 numbers = sorted({number for batch in mine for number in batch.numbers})
                 before = pending.near(c, sweep, numbers)
                 takers = self._takers(c, sweep, numbers, before, chosen)
+                while self._database.begin_writing(*set(takers.values())):
+                    # who wrote there until now may have resolved some
+                    before = pending.near(c, sweep, numbers)
+                    takers = self._takers(c, sweep, numbers, before, chosen)
                 for number, part in _divided(mine, takers):
                     if number not in writers:
-                        self._database.begin_writing(number)
                         writers[number] = stack.enter_context(self._numbered(number).writer(c))
                     writers[number].write(part.columns, part.names(), part.facts)
                     self._note_logs(c, part.printed())

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 import labkit
 from labkit import SQLLabNotebook
+from labkit.batch import Batch
 from labkit.errors import (
     NotebookConnectionError,
     NotebookError,
@@ -288,6 +289,34 @@ def test_a_lab_leaves_alone_what_another_waits_for(place: Place) -> None:
         other.tell()
         assert other.end() == 0
         assert nb.numberOfResults("set 1") == 5
+
+
+@pytest.mark.parametrize("way", ["runs", "batches"])
+def test_what_the_writer_before_has_recorded_meanwhile_is_not_pending_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def record(nb: SQLLabNotebook, n: int) -> None:
+        if way == "runs":
+            nb.recordRuns([(f"sweep-{n}", outcome_of({"n": n}))])
+        else:
+            nb.recordBatches([Batch.of("sweep", [(n, [outcome_of({"n": n})])], {})])
+
+    with place.notebook().open() as before, place.notebook().open() as after:
+        points = [(f"key {n}", {"n": n}) for n in range(3)]
+        before.addResultSet("walks").addPendingResults("sweep", points)
+        after.addResultSet("others")
+        begin = after._database.begin_writing
+
+        def begin_late(*result_sets: int) -> bool:
+            if before._database.is_writing:
+                record(before, 0)
+                before.close()
+            return begin(*result_sets)
+
+        monkeypatch.setattr(after._database, "begin_writing", begin_late)
+        record(after, 2)
+        assert after.numberOfResults("walks") == 2
+        assert after.numberOfPendingResults("walks") == 1
 
 
 def test_what_a_dead_lab_left_is_taken_over_with_its_result_set(nb: SQLLabNotebook) -> None:
