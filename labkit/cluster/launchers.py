@@ -50,9 +50,6 @@ class HostsLauncher(Crew):
         default_value="auto",
         help="Whether all hosts see the profile's folder at the same path; auto looks.",
     ).tag(config=True, to_dict=True)
-    start_timeout = Float(
-        30.0, help="How long a host may take until its engines are started, in seconds."
-    ).tag(config=True)
     restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
         config=True
     )
@@ -321,7 +318,11 @@ class HostsLauncher(Crew):
                     self._equip(host)
                     agent, report = self._called(host, token, mark)
             if agent is None:
-                raise ClusterError("its environment was made, and is not there any more")
+                name = _name(self._supplier.wanted())
+                raise ClusterError(
+                    "its environment was made, and the Python in it does not start there: log in, "
+                    f"and execute ~/.cache/labkit/environments/{name}-*/bin/python to see why"
+                )
         except ClusterError as e:
             self._note_failure(host, e)
             return 0
@@ -490,7 +491,7 @@ class HostsLauncher(Crew):
         except ClusterError as e:
             return {"failed": str(e), "check": "environment"}
         began = time.monotonic()
-        found = self._links.ask(host, new_token(), self.start_timeout, **told)
+        found = self._links.ask(host, new_token(), **told)
         # the clocks are compared where the answer has just come
         told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
         return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}
