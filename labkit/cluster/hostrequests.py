@@ -72,6 +72,9 @@ def clear_desk(token: str, *, leaves_word: bool) -> None:
     # before the socket goes: nobody is to find neither
     (folder / _GIVEN_UP).touch()
     (folder / "desk").unlink()
+    # of engines that were killed
+    for left in folder.glob("labkit-hand-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any]:
