@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -26,6 +27,9 @@ _ALIVE = ("-o", "ServerAliveInterval=15")
 
 #: Pieces in which files are sent, in bytes.
 _PIECE = 2**20
+
+#: How long an agent may take to let go of a connection that was cut, in seconds.
+_LET_GO_S = 5.0
 
 #: The modules that a host gets, each after those that it imports.
 _SENT = (
@@ -200,22 +204,32 @@ class Channel:
         """Cut the connection; the agent stays."""
         self.cut()
         self._ssh.wait()
-        self._thread.join()
-        for stream in (self._ssh.stdin, self._ssh.stdout, self._errors):
-            if stream is not None:
-                # what was not sent is not wanted any more
-                try:
-                    stream.close()
-                except OSError:
-                    continue
+        assert self._ssh.stdin is not None
+        # what was not sent is not wanted any more
+        with contextlib.suppress(OSError):
+            self._ssh.stdin.close()
+        # an agent of this machine holds the pipes itself, until its input has ended
+        self._thread.join(_LET_GO_S)
+        self._errors.close()
 
     def _read(self) -> None:
         assert self._ssh.stdout is not None
-        for line in self._ssh.stdout:
-            _, is_ours, text = line.partition(self._token)
-            if is_ours:
-                self._told(json.loads(text))
+        with self._ssh.stdout as lines:
+            for line in lines:
+                report = self._report(line)
+                if report is not None:
+                    self._told(report)
         self._told(None)
+
+    def _report(self, line: bytes) -> _Report | None:
+        """Return what the agent says in a line, if it is one of its own."""
+        _, is_ours, text = line.partition(self._token)
+        try:
+            report: _Report | None = json.loads(text) if is_ours else None
+        except ValueError:
+            # the connection was cut in the middle of it
+            return None
+        return report
 
     def _told(self, report: _Report | None) -> None:
         with self._lock:

@@ -127,9 +127,11 @@ class _Agent:
             can, here = _count(self._request), versions(self._request)
             self._tell(can=can, pid=os.getpid(), versions=here)
             asked = json.loads(sys.stdin.readline() or "{}")
-            self._scale(asked.get("start", 0))
+            why_not = self._scale(asked.get("start", 0))
         except (OSError, ValueError) as e:
-            self._tell(failed=str(e))
+            why_not = str(e)
+        if why_not:
+            self._tell(failed=why_not)
             self._end()
             return
         self._tell(started=len(self._engines))
@@ -140,7 +142,9 @@ class _Agent:
         if not self._is_asked_to_stop:
             is_final = bool(self._engines) and all(e.is_given_up for e in self._engines.values())
             self._let_nannies_end()
-        left = self._end(leaves_word=is_final and not self._is_asked_to_stop)
+        ends = [engine.end for engine in self._engines.values() if engine.end is not None]
+        is_given_up = is_final and not self._is_asked_to_stop
+        left = self._end(last_words=ends if is_given_up else None)
         self._tell(ended=True, left=left, is_final=is_final)
 
     def _let_nannies_end(self) -> None:
@@ -152,12 +156,12 @@ class _Agent:
             time.sleep(_LOOK_S)
 
     def _is_needed(self) -> bool:
-        return any(e.pid is not None or e.due is not None for e in self._engines.values())
+        return any(engine.is_hopeful for engine in self._engines.values())
 
-    def _end(self, *, leaves_word: bool = False) -> list[int]:
+    def _end(self, *, last_words: list[dict[str, Any]] | None = None) -> list[int]:
         """End everything; return the processes that do not end."""
         left = end_descendants()
-        clear_desk(self._request["token"], leaves_word=leaves_word)
+        clear_desk(self._request["token"], last_words)
         if self._desk is not None:
             self._desk.close()
         return left
@@ -186,19 +190,25 @@ class _Agent:
 
     # ---------- engines ----------
 
-    def _scale(self, count: int) -> None:
-        """Have so many engines, those with the smallest numbers."""
+    def _scale(self, count: int) -> str:
+        """Have so many engines, those with the smallest numbers.
+
+        Return why one of them cannot be started, if one cannot.
+        """
+        reasons = []
         for number in [number for number in self._engines if number >= count]:
             self._kill(self._engines.pop(number))
         for number in range(count):
             if number not in self._engines:
                 self._log(number).unlink(missing_ok=True)
                 self._engines[number] = Engine(number)
+            engine = self._engines[number]
             # one that was given up is wanted again
-            if self._engines[number].pid is None:
-                self._engines[number].restarts = 0
-                self._engines[number].is_given_up = False
-                self._start(self._engines[number])
+            if engine.pid is None:
+                engine.restarts = engine.vain = 0
+                engine.is_given_up = False
+                reasons.append(self._try_to_start(engine))
+        return next(filter(None, reasons), "")
 
     def _replace(self, sessions: list[str]) -> None:
         """Start engines anew that the controller has lost: that is no death of their own."""
@@ -235,7 +245,7 @@ class _Agent:
         log = self._log(engine.number)
         engine.begins = log.stat().st_size if log.exists() else 0
         engine.session = f"{request['token']}-{engine.number}-{time.monotonic_ns()}"
-        engine.due = None
+        engine.due = engine.end = None
         with log.open("ab") as out:
             process = subprocess.Popen(
                 [
@@ -293,15 +303,23 @@ class _Agent:
         with connection, contextlib.suppress(OSError, ValueError):
             connection.settimeout(ASK_S)
             with connection.makefile("rwb") as lines:
-                self._obey(json.loads(lines.readline()))
+                why_not = self._obey(json.loads(lines.readline()))
                 engines = [self._facts(engine) for engine in self._engines.values()]
-                lines.write(json.dumps({"engines": engines}).encode() + b"\n")
+                told = {"engines": engines, **({"failed": why_not} if why_not else {})}
+                lines.write(json.dumps(told).encode() + b"\n")
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
-        is_registered = engine.pid is not None and _REGISTERED in self._said(engine)
-        return {**engine.facts(), "registered": is_registered}
+        said = self._said(engine) if engine.pid is not None else b""
+        is_registered = _REGISTERED in said
+        told = {} if is_registered else self._last_words(engine, said)
+        return {**engine.facts(), "registered": is_registered, **told}
 
-    def _obey(self, request: dict[str, Any]) -> None:
+    def _last_words(self, engine: Engine, said: bytes) -> dict[str, Any]:
+        lines = said.decode(errors="replace").splitlines()[-5:]
+        return {"log": str(self._log(engine.number)), "lines": lines}
+
+    def _obey(self, request: dict[str, Any]) -> str:
+        """Do what is asked for; return why that does not work, if it does not."""
         if "stop" in request:
             self._is_asked_to_stop = True
         elif "signal" in request:
@@ -311,9 +329,10 @@ class _Agent:
         elif "scale" in request:
             self._record(f"engines wanted: {request['scale']}, until now {len(self._engines)}")
             self._drop_forgotten(request["known"])
-            self._scale(request["scale"])
+            return self._scale(request["scale"])
         elif "replace" in request:
             self._replace(request["replace"])
+        return ""
 
     def _hang_up(self) -> None:
         """Let go of a connection of which the other end has gone."""
@@ -331,39 +350,52 @@ class _Agent:
         for engine in self._engines.values():
             if engine.due is not None and time.monotonic() >= engine.due:
                 self._try_to_start(engine)
+            elif engine.vain and engine.pid is not None and _REGISTERED in self._said(engine):
+                engine.vain = 0
 
-    def _try_to_start(self, engine: Engine) -> None:
+    def _try_to_start(self, engine: Engine) -> str:
+        """Start an engine; return why that does not work, if it does not."""
         try:
             self._start(engine)
         except OSError as e:
             # of memory, for one: the others go on
-            engine.due = None
-            self._record(f"engine {engine.number} cannot be started again: {e}")
+            again_s = self._put_off(engine)
+            why = f"engine {engine.number} cannot be started: {e}"
+            self._record(f"{why}; it is tried again in {again_s} s")
+            return why
+        return ""
+
+    def _put_off(self, engine: Engine) -> int:
+        """Have an engine started later, and later each time; return in how many seconds."""
+        again_s = _BACK_OFF_S[min(engine.vain, len(_BACK_OFF_S) - 1)]
+        engine.vain += 1
+        engine.due = time.monotonic() + again_s
+        return again_s
 
     def _note_end(self, engine: Engine, status: int) -> None:
         engine.pid, engine.status = None, status
         said = self._said(engine)
         next_ = self._decide(engine, said)
-        lines = said.decode(errors="replace").splitlines()[-5:]
-        log_file = str(self._log(engine.number))
         self._record(f"engine {engine.number} ended with status {status}; {next_}")
-        self._tell(
-            engine=engine.number,
-            status=status,
-            log=log_file,
-            lines=lines,
-            next=next_,
-            is_lost=engine.due is None,
-        )
+        engine.end = {
+            "engine": engine.number,
+            "status": status,
+            "next": next_,
+            "is_lost": engine.due is None,
+            **self._last_words(engine, said),
+        }
+        self._tell(**engine.end)
 
     def _decide(self, engine: Engine, said: bytes) -> str:
         """Decide whether an engine that has ended is to be started again; tell what comes next."""
         again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
+        if _REGISTERED not in said and engine.was_registered:
+            # it has lost the controller, and may find it again
+            return f"it had not registered; it is started again in {self._put_off(engine)} s"
         if _REGISTERED not in said:
-            # one that had before has lost the controller, and may find it again later
-            engine.is_given_up = not engine.was_registered
+            engine.is_given_up = True
             return "it had not registered, and is not started again"
-        engine.was_registered = True
+        engine.was_registered, engine.vain = True, 0
         if _FORSAKEN not in said:
             if engine.restarts >= self._request["restarts"]:
                 engine.is_given_up = True

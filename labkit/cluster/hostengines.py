@@ -31,6 +31,15 @@ class Engine:
         self.was_registered = False
         #: Whether it has died for good, and not for want of a controller.
         self.is_given_up = False
+        #: How often in a row it could not be started, or has not registered.
+        self.vain = 0
+        #: What there is to tell of its last end; None while it lives.
+        self.end: dict[str, Any] | None = None
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether it lives, or is to live again, and has not been in vain."""
+        return (self.pid is not None or self.due is not None) and not self.vain
 
     def facts(self) -> dict[str, Any]:
         """Return what there is to tell of it."""
@@ -42,4 +51,5 @@ class Engine:
             "status": self.status,
             "session": self.session,
             "given_up": self.is_given_up,
+            "end": self.end,
         }

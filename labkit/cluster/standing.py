@@ -34,17 +34,9 @@ def sessions(client: ipyparallel.Client) -> dict[int, str]:
     ClusterError
         When the controller does not answer.
     """
-    known = dict(client._engines)
-    ids = [number for number in _queue_status(client) if isinstance(number, int)]
-    if all(number in known for number in ids):
-        return {number: known[number] for number in ids}
     # the client hears of changes, but not of those in the moment in which it connects
     told = _within(lambda: client._send_recv(client._query_stream, "connection_request"))
     return {int(number): session for number, session in told["content"]["engines"].items()}
-
-
-def _queue_status(client: ipyparallel.Client) -> dict[Any, Any]:
-    return _within(client.queue_status)
 
 
 def _within(question: Callable[[], _T]) -> _T:
