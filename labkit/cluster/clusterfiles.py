@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from labkit.cluster.configs import CONTROLLER
 from labkit.errors import ClusterError
 
-__all__ = ["connections", "controller_settings", "left_behind", "path", "quiet", "read"]
+__all__ = ["connections", "controller_settings", "left_behind", "path", "quiet", "read", "standing"]
 
 #: How long the system may take to release the ports of a process that has ended.
 _RELEASE_S = 2.0
@@ -49,6 +51,28 @@ def read(profile: str, folder: Path) -> dict[str, Any]:
     if where != socket.gethostname():
         raise ClusterError(f"the cluster of {profile} was started on {where}: look after it there")
     return told
+
+
+def standing(file: Path) -> str:
+    """Tell in a word or two how a cluster does that is recorded in a file.
+
+    That is ``running``, ``died`` when its controller does not run any more, or ``on cl-0`` when it
+    was started on another machine.
+    """
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        told = json.loads(file.read_text())
+        where = told["cluster"].get("machine") or socket.gethostname()
+        if where != socket.gethostname():
+            return f"on {where}"
+        return "running" if _is_controller(told["controller"]["state"]["pid"]) else "died"
+    # another launcher's, or it is being written
+    return "running"
+
+
+def _is_controller(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "ipyparallel.controller" in psutil.Process(pid).cmdline()
+    return False
 
 
 def connections(profile: str, folder: Path) -> dict[Path, str]:
