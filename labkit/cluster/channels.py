@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import queue
 import shutil
 import subprocess
@@ -16,19 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from labkit.cluster import login
 from labkit.errors import ClusterError
 
 __all__ = ["Channel", "command"]
 
-#: Nobody is there to type a password. A host that is gone is noticed; a connection that
-#: others share is used, but none is left behind.
-SSH = (
-    "ssh",
-    "-T",
-    *("-o", "BatchMode=yes"),
-    *("-o", "ControlMaster=no"),
-    *("-o", "ServerAliveInterval=15"),
-)
+#: A host that is gone is noticed.
+_ALIVE = ("-o", "ServerAliveInterval=15")
 
 #: Pieces in which files are sent, in bytes.
 _PIECE = 2**20
@@ -85,8 +80,7 @@ def command(line: str, words: Sequence[str] | None, connect_s: float) -> list[st
     if words is None:
         return ["sh", "-c", line]
     *options, address = words
-    timeout = f"ConnectTimeout={max(1, round(connect_s))}"
-    return [*SSH, "-o", timeout, *options, address, line]
+    return [*login.ssh(*login.NO_FORWARDS, *_ALIVE, connect_s=connect_s), *options, address, line]
 
 
 class Channel:
@@ -119,6 +113,8 @@ class Channel:
             stderr=self._errors,
             # Ctrl-C is for the launcher
             start_new_session=True,
+            # engines of this machine inherit what is not for ssh
+            env={**os.environ, **login.UNASKED} if words[0] == "ssh" else None,
         )
         self._thread = threading.Thread(target=self._read, name=f"agent of {host}", daemon=True)
         self._thread.start()

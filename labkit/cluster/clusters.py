@@ -38,6 +38,9 @@ class _NothingLeftError(ClusterError):
 #: How long a controller may take for the first answer.
 _CONNECT_S = 10.0
 
+#: How long a wait pauses between looks, first and last, and by how much longer each time.
+_LOOK_S, _LAST_LOOK_S, _SLOWER = 0.2, 2.0, 1.1
+
 
 class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
     """A controller here, and engines on the machines of a profile.
@@ -467,11 +470,13 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         with self.client() as client:
             standing = Standing(self.engine_set, client)
+            pause_s = _LOOK_S
             while left := standing.missing(engines, idle=idle):
                 self._assert_controller()
                 if time.monotonic() > deadline:
                     raise ClusterError(f"{self.name}, after {timeout_s:g} s: {left}")
-                time.sleep(0.2)
+                time.sleep(pause_s)
+                pause_s = min(pause_s * _SLOWER, _LAST_LOOK_S)
 
     def logs(self, hosts: Sequence[str] = (), lines: int = 10) -> dict[str, dict[str, list[str]]]:
         """Return the last lines of each log, by machine and file.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ipyparallel.cluster.launcher import SSHEngineSetLauncher
-from traitlets import Bool, Dict
+from traitlets import Bool, Dict, Float
 
 from labkit.cluster.hostranges import expand
 from labkit.cluster.links import Links, new_token
@@ -34,6 +34,11 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
 
     watched = Bool(
         True, help="Whether hosts that were lost, or did not come, get engines when they are back."
+    ).tag(config=True)
+    start_timeout = Float(
+        30.0,
+        help="How long a host may take until its engines are started, or for any other answer, in "
+        "seconds; a third of it for the connection.",
     ).tag(config=True)
     scaled = Dict(help="How many engines, where that was changed.")
     failures = Dict(help="Why there are no engines on a host, by its name.")
@@ -88,7 +93,7 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
 
     @functools.cached_property
     def _links(self) -> Links:
-        return Links(self._hosts, self.ssh_args, str(self.remote_python))
+        return Links(self._hosts, self.ssh_args, str(self.remote_python), self.start_timeout)
 
     @functools.cached_property
     def strays(self) -> Strays:

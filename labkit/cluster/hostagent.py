@@ -29,6 +29,7 @@ from labkit.cluster.hostenvironment import is_missing, make
 from labkit.cluster.hostprobe import probe, versions
 from labkit.cluster.hostprocesses import (
     GRACE_S,
+    HANDS,
     MARK,
     adopt_orphans,
     command_of,
@@ -268,6 +269,7 @@ class _Agent:
                     **os.environ,
                     **request["environment"],
                     MARK: request["token"],
+                    HANDS: str(desk_folder(request["token"])),
                 },
             )
         self._processes.append(process)

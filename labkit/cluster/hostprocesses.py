@@ -17,6 +17,7 @@ from pathlib import Path
 
 __all__ = [
     "GRACE_S",
+    "HANDS",
     "MARK",
     "STOP_S",
     "adopt_orphans",
@@ -39,6 +40,9 @@ STOP_S = 4.0
 
 #: The variable by which all that engines have started is found, whatever has become of it.
 MARK = "LABKIT_AGENT"
+
+#: The variable by which engines are told where their hands have folders: see labkit.engine.hand.
+HANDS = "LABKIT_HANDS"
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 

@@ -33,6 +33,12 @@ _R = TypeVar("_R")
 #: Why a host has no engines yet that is about to be sent what they need.
 _LACKING = "it has no environment yet, and gets one"
 
+#: Why it has none when it was sent that.
+_BROKEN = (
+    "its environment was made, and the Python in it does not start there: log in, and execute "
+    "~/.cache/labkit/environments/{}-*/bin/python to see why"
+)
+
 #: For a stop: how long an agent may take before it is looked for over a new connection.
 _AGENT_S = 3.0
 
@@ -57,9 +63,6 @@ class HostsLauncher(Crew):
         default_value="auto",
         help="Whether all hosts see the profile's folder at the same path; auto looks.",
     ).tag(config=True, to_dict=True)
-    start_timeout = Float(
-        30.0, help="How long a host may take until its engines are started, in seconds."
-    ).tag(config=True)
     restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
         config=True
     )
@@ -384,6 +387,11 @@ class HostsLauncher(Crew):
                 self.failures.pop(host, None)
             self.failures |= {host: failures[host] for host in due if failures[host]}
             self._launch_all([host for host in due if not failures[host]])
+            name = _name(self._supplier.wanted())
+            for host in due:
+                if self.failures.get(host) == _LACKING:
+                    self.failures[host] = _BROKEN.format(name)
+            self.note()
 
     def _is_free(self, host: str) -> bool:
         """Test whether a host has no agent, and why is either not known or to be mended."""
@@ -614,7 +622,7 @@ class HostsLauncher(Crew):
         except ClusterError as e:
             return {"failed": str(e), "check": "environment"}
         began = time.monotonic()
-        found = self._links.ask(host, new_token(), self.start_timeout, **told)
+        found = self._links.ask(host, new_token(), **told)
         # the clocks are compared where the answer has just come
         told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
         return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}

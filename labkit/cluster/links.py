@@ -24,9 +24,6 @@ _R = TypeVar("_R")
 #: A login node's sshd takes ten connections that have not logged in yet, and drops others.
 _THROUGH_JUMPS = 8
 
-#: How long a host may take for an answer; a quarter of it for the connection.
-_ANSWER_S = 8.0
-
 
 def new_token() -> str:
     """Return a word that no process has in its command line yet."""
@@ -44,12 +41,20 @@ class Links:
         ssh's arguments for all of them.
     python : str
         The interpreter of those that say no other.
+    limit_s : float, optional
+        How long a host may take for an answer; a third of it for the connection. It is the same
+        for all that is asked of hosts: one that is slow and could be started can be stopped.
     """
 
     def __init__(
-        self, hosts: Mapping[str, Mapping[str, Any]], ssh_args: Sequence[str], python: str
+        self,
+        hosts: Mapping[str, Mapping[str, Any]],
+        ssh_args: Sequence[str],
+        python: str,
+        limit_s: float = 30.0,
     ) -> None:
         self._hosts, self._ssh_args, self._python = hosts, ssh_args, python
+        self._limit_s = limit_s
         self._jumps = threading.BoundedSemaphore(_THROUGH_JUMPS)
         self._open: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -110,7 +115,7 @@ class Links:
             return None
         return [*self._ssh_args, *told.get("ssh_args", []), told.get("address", host)]
 
-    def ask(self, host: str, token: str, limit_s: float = _ANSWER_S, **what: Any) -> dict[str, Any]:
+    def ask(self, host: str, token: str, **what: Any) -> dict[str, Any]:
         """Have a host do something over a new connection.
 
         With ``venv``, it does so in that environment, if it has it.
@@ -125,11 +130,11 @@ class Links:
             with (
                 self.gate(host),
                 contextlib.closing(
-                    self.connect(host, token, limit_s / 4, venv["name"] if venv else None)
+                    self.connect(host, token, self._limit_s / 3, venv["name"] if venv else None)
                 ) as channel,
             ):
                 channel.request(**what)
-                return channel.receive(time.monotonic() + limit_s)
+                return channel.receive(time.monotonic() + self._limit_s)
         except ClusterError as e:
             return {"failed": str(e).removeprefix(f"{host}: ")}
 

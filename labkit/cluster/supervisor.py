@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from labkit.cluster.hostprocesses import HANDS
 from labkit.engine.threads import limited
 
 __all__ = ["is_running", "main"]
@@ -205,7 +206,7 @@ class Supervisor:
                 start_new_session=True,
                 # safe: this process has one thread
                 preexec_fn=_die_with_parent(polite),  # noqa: PLW1509
-                env=limited(os.environ),
+                env={**limited(os.environ), HANDS: str(self._folder)},
             )
 
     def _stop(self) -> None:

@@ -6,11 +6,13 @@ import platform
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 import labkit
 from labkit.cluster.local import LocalCluster
 from labkit.errors import ExperimentError
+from labkit.labs import rehearsal
 
 from .test_attachments import ROOT, Host, until
 
@@ -18,9 +20,9 @@ from .test_attachments import ROOT, Host, until
 MODULE = """
 import os, pathlib, time
 import labkit
-if "LAME" in os.environ:
-    import absent_there
 GATE = {gate!r}
+if "LAME" in os.environ or pathlib.Path(GATE).with_name("lame").exists():
+    import absent_there
 
 class Choosy(labkit.Experiment):
     def do(self, params):
@@ -45,7 +47,7 @@ def cluster(tmp_path_factory):
         started = LocalCluster(1)
         patch.delenv("LAME")
         started.connect().close()
-        started.gate = gate
+        started.gate, started.lame = gate, folder / "lame"
         yield started
     started.stop()
 
@@ -142,3 +144,28 @@ def test_when_no_engine_can_it_fails(cluster, lab, host):
     assert told.str.contains("absent_there").all()
     with pytest.raises(ExperimentError, match=r"Choosy cannot be loaded on 1 of 1.*absent_there"):
         lab.runExperiment(choosy())
+
+
+def test_one_that_can_no_more_is_found_out_and_one_that_can_again_too(
+    cluster, lab, host, monkeypatch
+):
+    monkeypatch.setattr(rehearsal, "_SILENCE_S", 0.5)
+    cluster.gate.touch()
+    lab["x"] = range(3)
+    lab.runExperiment(choosy(), chunk=1)
+    assert lab.wait(timeout=30)
+    # its next hand has everything to import, and cannot
+    cluster.lame.touch()
+    try:
+        for hand in psutil.Process(host.engines[0].pid).children():
+            hand.kill()
+        lab["x"] = range(3, 6)
+        lab.runExperiment(choosy(), chunk=1)
+        assert lab.wait(timeout=30), "all engines pass on what they get, for ever"
+    finally:
+        cluster.lame.unlink()
+    found = lab.dataframe(only_successful=False).set_index("x")[labkit.Experiment.STATUS]
+    assert found.sort_index().tolist() == [True] * 3 + [False] * 3
+    lab.runExperiment(choosy(), only="failed")
+    assert lab.wait(timeout=30)
+    assert lab.dataframe()["x"].nunique() == 6
