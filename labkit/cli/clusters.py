@@ -90,11 +90,18 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     arrivals = cluster.arrivals
     is_whole = all(arrival.is_whole for arrival in arrivals)
     if as_json:
-        told = {"seconds": seconds, "is_whole": is_whole, "hosts": list(map(_facts, arrivals))}
+        hosts = list(map(_facts, arrivals))
+        told = {
+            "seconds": seconds,
+            "is_whole": is_whole,
+            "hosts": hosts,
+            "unstopped": cluster.unstopped,
+        }
         return is_whole, indented(told)
     head = ["host", "wanted", "there", "seconds"]
     rows = [[a.host, a.wanted, a.engines, a.seconds] for a in arrivals]
     reasons = [f"{a.host}: {why}" for a in arrivals for why in (*a.why, *a.notes)]
+    reasons += [_UNSTOPPED.format(host, why) for host, why in cluster.unstopped.items()]
     there = sum(arrival.engines for arrival in arrivals)
     whole = sum(arrival.is_whole for arrival in arrivals)
     summary = (
@@ -103,6 +110,9 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     )
     sent = [_sent(a.host, a.delivery) for a in arrivals if a.delivery is not None]
     return is_whole, "\n".join([table(head, rows, {"seconds": 1}), *sent, *reasons, summary])
+
+
+_UNSTOPPED = "{}: engines from before may still run: {}; they are ended before others start there"
 
 
 def _sent(host: str, delivery: Delivery) -> str:

@@ -13,10 +13,20 @@ from traitlets import Bool, Dict, Float
 from labkit.cluster.hostranges import expand
 from labkit.cluster.links import Links, new_token
 from labkit.cluster.roster import Agent, Roster
+from labkit.cluster.strays import Strays
 from labkit.cluster.watcherprocess import WatcherProcess
 from labkit.errors import ClusterError, suggestion
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "death"]
+
+
+def death(end: Mapping[str, Any]) -> str:
+    """Tell how an engine has ended, with the last lines of its log."""
+    last = "".join(f"\n  {line}" for line in end["lines"])
+    return (
+        f"engine {end['engine']} ended with status {end['status']}; {end['next']}; "
+        f"log {end['log']}{last}"
+    )
 
 
 class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
@@ -85,6 +95,11 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
     def _links(self) -> Links:
         return Links(self._hosts, self.ssh_args, str(self.remote_python), self.start_timeout)
 
+    @functools.cached_property
+    def strays(self) -> Strays:
+        """Agents that could not be ended, of earlier engines of this profile, too."""
+        return Strays(self.profile_dir)
+
     # ---------- what agents tell ----------
 
     def report(self) -> dict[str, dict[str, Any]]:
@@ -94,24 +109,41 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def reach(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return what each host tells of its agent: ``gone``, if it has none, or ``failed``."""
-
-        def ask(host: str) -> dict[str, Any]:
-            token = self.token_of(host) or new_token()
-            return self._links.ask(host, token, do="ask", what={})
-
-        return self._links.at_once(ask, hosts)
+        return self._links.at_once(self._tell, hosts)
 
     def replace(self, host: str, sessions: Iterable[str]) -> None:
         """Have a host start some engines anew, by their sessions."""
         self._tell(host, replace=list(sessions))
 
+    def inquire(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Ask agents how their engines do, and take note of those that have died for good.
+
+        Of a host with which this process has no connection, it hears in no other way.
+        """
+        answers = self._links.at_once(self._tell, hosts)
+        for host, answer in answers.items():
+            ends = answer.get("ends") or [engine["end"] for engine in answer.get("engines", ())]
+            if lost := [death(end) for end in ends if end and end["is_lost"]]:
+                self.lost[host] = lost
+            if "gone" in answer:
+                self._running.pop(host, None)
+                if not answer["given_up"]:
+                    self.failures[host] = "its agent has ended, and its engines with it"
+        return answers
+
+    def deaf(self, hosts: Iterable[str]) -> list[str]:
+        """Return those hosts of whose engines this process hears nothing by itself."""
+        agents = {host: self._running.get(host) for host in hosts}
+        return [host for host, agent in agents.items() if agent and agent.channel is None]
+
     def _tell(self, host: str, **what: Any) -> dict[str, Any]:
         """Tell an agent something over a new connection; return what it says of its engines.
 
         The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
-        the host cannot be reached.
+        the host cannot be reached, or the agent cannot do it.
         """
-        return self._links.ask(host, self._running[host].token, do="ask", what=what)
+        token = self.token_of(host) or new_token()
+        return self._links.ask(host, token, do="ask", what=what)
 
     # ---------- what other processes do ----------
 
