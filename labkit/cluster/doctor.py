@@ -127,7 +127,7 @@ def _of_cluster(
         remedy = f"labkit cluster restart --profile {found.name} starts it again"
         return [_here("ports", False, f"the cluster's controller has died; {remedy}")], []
     if standing != "running":
-        return [_here("ports", False, f"its cluster runs {standing}: examine it there")], []
+        return [_here("ports", False, f"its cluster was started {standing}: examine it there")], []
     folder = found.folder
     try:
         told = json.loads((folder / "security" / "ipcontroller-engine.json").read_text())
