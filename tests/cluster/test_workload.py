@@ -22,7 +22,7 @@ CONTROLLER = (
     "--ip=127.0.0.1",
     "--IPController.db_class=labkit.cluster.taskdatabase.TaskDatabase",
     "--HeartMonitor.period=200",
-    "--Hub.registration_timeout=1",
+    "--IPController.registration_timeout=2",
     "--TaskScheduler.hwm=1",
 )
 
