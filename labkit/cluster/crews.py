@@ -77,6 +77,16 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         """Return how many engines were started on each host that has some."""
         return {host: agent.engines for host, agent in self._running.items()}
 
+    def owed(self) -> dict[str, int]:
+        """Return how many engines hosts are to have that were out of reach when that was said."""
+        noted = {host: agent.engines for host, agent in self._running.items() if agent.pid}
+        strays = {stray.host for stray in self.strays}
+        return {
+            host: count
+            for host, count in self.scaled.items()
+            if noted.get(host, count) != count or (host in strays and not count)
+        }
+
     @functools.cached_property
     def _hosts(self) -> dict[str, Mapping[str, Any]]:
         """Each host by its name, with what is told of it."""
@@ -99,6 +109,10 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
     def strays(self) -> Strays:
         """Agents that could not be ended, of earlier engines of this profile, too."""
         return Strays(self.profile_dir)
+
+    def give_up(self) -> None:
+        """Give up what any thread of this process does with hosts."""
+        self._links.cut()
 
     # ---------- what agents tell ----------
 
