@@ -72,7 +72,7 @@ def here(tmp_path, monkeypatch):
 
 def test_a_controller_that_ends_at_once_is_told(here):
     controller = f"controller: {{host: {socket.gethostname()}, interface: 192.0.2.1}}\n"
-    with pytest.raises(ClusterStartError, match="(?s)controller of here has ended:.*requested add"):
+    with pytest.raises(ClusterStartError, match=r"(?s)of here has ended:.*requested address"):
         here.cluster(controller=controller).start_and_connect_sync()
     assert not here.left()
 
