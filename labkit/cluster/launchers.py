@@ -169,6 +169,7 @@ class HostsLauncher(Crew):
         self.notify_stop({"exit_code": 0, "identifier": self.identifier})
 
     def _stop(self) -> None:
+        self.unstopped = {}
         # it may hold the roster
         self._watcher.end()
         with self.roster.held(self._links.given_up):
@@ -344,7 +345,6 @@ class HostsLauncher(Crew):
 
     async def _apart(self, work: Callable[..., None], *arguments: Any) -> None:
         """Work in another thread; when it is given up, it soon ends, and this not before it."""
-        self._links.given_up.clear()
         task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
         try:
             await asyncio.shield(task)
@@ -352,6 +352,7 @@ class HostsLauncher(Crew):
             while not task.done():
                 self._links.cut()
                 await asyncio.wait([task], timeout=_LOOK_S)
+            self._links.given_up.clear()
             # that it could not go on is no news
             task.exception()
             raise
