@@ -187,6 +187,8 @@ class Channel:
             status = self._ssh.wait(timeout=1)
         except subprocess.TimeoutExpired:
             return "the connection hangs"
+        if self._errors.closed:
+            return "the connection was closed"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else f"the connection ended with status {status}"
@@ -201,15 +203,16 @@ class Channel:
         self._ssh.kill()
 
     def close(self) -> None:
-        """Cut the connection; the agent stays."""
+        """Cut the connection; the agent stays. A listener may do so, too."""
         self.cut()
         self._ssh.wait()
         assert self._ssh.stdin is not None
         # what was not sent is not wanted any more
         with contextlib.suppress(OSError):
             self._ssh.stdin.close()
-        # an agent of this machine holds the pipes itself, until its input has ended
-        self._thread.join(_LET_GO_S)
+        if threading.current_thread() is not self._thread:
+            # an agent of this machine holds the pipes itself, until its input has ended
+            self._thread.join(_LET_GO_S)
         self._errors.close()
 
     def _read(self) -> None:

@@ -154,7 +154,7 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         """Tell an agent something over a new connection; return what it says of its engines.
 
         The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
-        the host cannot be reached, or the agent cannot do it.
+        the host cannot be reached. What the agent cannot do, ``cannot`` tells.
         """
         token = self.token_of(host) or new_token()
         return self._links.ask(host, token, do="ask", what=what)

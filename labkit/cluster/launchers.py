@@ -557,7 +557,9 @@ class HostsLauncher(Crew):
             if not is_current or not report["is_final"]:
                 # others may have taken its place, or the watcher will start it again
                 return
-            self._running.pop(host, None)
+            agent = self._running.pop(host, None)
+            if agent is not None and agent.channel is not None:
+                agent.channel.close()
             if not self._running and self.state == "running":
                 stop_data = {"exit_code": None, "identifier": self.identifier}
                 # nobody may be there any more to take note
@@ -586,8 +588,8 @@ class HostsLauncher(Crew):
         answer = self._rescaled(host, scale=count, known=known)
         if "engines" in answer:
             agent.engines = len(answer["engines"])
-        if "failed" in answer:
-            self.failures[host] = answer["failed"]
+        if why := answer.get("failed") or answer.get("cannot"):
+            self.failures[host] = why
         if "gone" in answer or ("engines" in answer and not count):
             self._end(host)
             self._running.pop(host, None)
@@ -595,7 +597,7 @@ class HostsLauncher(Crew):
     def _rescaled(self, host: str, **scale: Any) -> dict[str, Any]:
         """Tell an agent how many engines to have; return its answer."""
         answer = self._tell(host, **scale)
-        if "failed" not in answer or "engines" in answer:
+        if "failed" not in answer:
             return answer
         # it may have been obeyed, and only the answer was late
         late = self._tell(host)

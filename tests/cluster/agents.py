@@ -56,6 +56,7 @@ class Agents:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._made: list[HostsLauncher] = []
         self.work = folder / "work"
         self.profile = folder / "profile_here"
         package = folder / "fake" / "ipyparallel"
@@ -86,18 +87,33 @@ class Agents:
         settings = {"watched": False, "start_timeout": 10.0, "engine_set_id": "set"}
         made = HostsLauncher(profile_dir=str(self.profile), engines={"here": told}, **settings)
         made.update()
+        self._made.append(made)
         return made
+
+    def close(self) -> None:
+        """Kill what launchers have started, and close what they have opened."""
+        for process in with_word(str(self.folder)):
+            os.kill(process.pid, signal.SIGKILL)
+        for made in self._made:
+            for channel in list(made._links._open):
+                channel.close()
 
     def started(self, engines: int = 1) -> HostsLauncher:
         """Return a launcher that has started engines."""
         made = self.launcher(engines)
+        made.failures = {}
         made._start(None)
-        assert made.failures == {}
+        assert made.failures == {}, made.failures
+        wait_for(lambda: all(engine["registered"] for engine in self.engines()))
         return made
 
     def unreachable(self) -> HostsLauncher:
         """Return a launcher to which nothing answers."""
         return self.launcher(local=False, address="127.0.0.1", ssh_args=["-p", "1"])
+
+    def left(self) -> list[psutil.Process]:
+        """Return what runs of them."""
+        return with_word(str(self.folder))
 
     def engines(self) -> list[dict[str, Any]]:
         """Return what the agent says of its engines."""
@@ -106,10 +122,11 @@ class Agents:
 
 
 @pytest.fixture
-def agents(tmp_path: Path) -> Iterator[Agents]:
+def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agents]:
     """Make launchers of this machine; what they have started is gone afterwards."""
+    # so agents are found, too
+    monkeypatch.setenv("STARTED_BY", str(tmp_path))
     made = Agents(tmp_path)
     made.tell("register")
     yield made
-    for process in with_word(str(tmp_path)):
-        os.kill(process.pid, signal.SIGKILL)
+    made.close()
