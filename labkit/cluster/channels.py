@@ -95,6 +95,11 @@ class Channel:
     token : str
         What its reports begin with.
 
+    Raises
+    ------
+    OSError
+        When no process can be started here.
+
     Reports are read by a thread of its own; all else may be called from any other.
     """
 
@@ -106,16 +111,20 @@ class Channel:
         self._lock = threading.Lock()
         # a file, not a pipe: what ssh leaves in the background would keep a pipe open
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
-        self._ssh = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            # Ctrl-C is for the launcher
-            start_new_session=True,
-            # engines of this machine inherit what is not for ssh
-            env={**os.environ, **login.UNASKED} if words[0] == "ssh" else None,
-        )
+        try:
+            self._ssh = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                # Ctrl-C is for the launcher
+                start_new_session=True,
+                # engines of this machine inherit what is not for ssh
+                env={**os.environ, **login.UNASKED} if words[0] == "ssh" else None,
+            )
+        except OSError:
+            self._errors.close()
+            raise
         self._thread = threading.Thread(target=self._read, name=f"agent of {host}", daemon=True)
         self._thread.start()
 

@@ -23,7 +23,7 @@ from labkit.errors import ClusterError, ClusterStartError
 from .agents import wait_for, with_word
 
 LABKIT = str(Path(sys.executable).with_name("labkit"))
-SLOW = "#!/bin/sh\nsleep 30\n"
+SLOW = "#!/bin/sh\nexec sleep 30\n"
 
 
 class Here:
@@ -33,25 +33,26 @@ class Here:
         self.folder = folder
         self.profile = folder / "ipython" / "profile_here"
 
-    def cluster(self, host="{engines: 1}", controller=""):
+    def cluster(self, host="", controller=""):
         """Return a cluster that does not run yet; write its profile."""
         file = self.folder / "hosts.yaml"
-        file.write_text(f"profile: here\n{controller}hosts:\n  localhost: {host}\n")
+        file.write_text(f"profile: here\n{controller}hosts:\n  localhost:\n{host}")
         return Cluster.from_inventory(file)
 
-    def slow(self):
-        """Write the profile of a host whose agent takes for ever to start."""
+    def starts(self):
+        """Have another process start it; return that when it waits for a host that is slow."""
         python = self.folder / "slow"
         python.write_text(SLOW)
         python.chmod(0o755)
-        self.cluster(f"{{engines: 1, python: {python}}}")
-
-    def starts(self):
-        """Have another process start it; return that when it has written down what it does."""
+        self.cluster(f"  slow: {{local: true, python: {python}}}\n")
         words = [LABKIT, "cluster", "start", "--profile", "here"]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        wait_for(lambda: list(self.profile.glob("pid/engines-*.json")) and with_word("sleep 30"))
+        wait_for(lambda: {"sleep", "ipyparallel.engine"} <= self.words())
         return process
+
+    def words(self):
+        """Return what is in the command lines of what runs of it."""
+        return {word for process in self.left() for word in process.cmdline()}
 
     def connections(self):
         """Return what clients and engines connect with."""
@@ -59,7 +60,7 @@ class Here:
 
     def left(self):
         """Return what runs of it."""
-        return with_word(str(self.profile))
+        return with_word(str(self.folder))
 
 
 @pytest.fixture
@@ -91,20 +92,19 @@ def test_a_controller_that_does_not_answer_is_told(here, monkeypatch):
 
 
 def test_a_start_that_is_killed_is_found_by_a_stop(here):
-    here.slow()
     process = here.starts()
     process.kill()
     process.communicate()
-    assert with_word("sleep 30")
+    assert "ipyparallel.engine" in here.words()
+    (here.folder / "slow").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     done = subprocess.run(
         [LABKIT, "cluster", "stop", "--profile", "here"], capture_output=True, text=True, check=True
     )
     assert "here has stopped, and nothing of it runs" in done.stdout
-    assert not here.left()
+    assert here.words() <= {"sleep", "30"}
 
 
 def test_a_start_that_is_interrupted_leaves_nothing(here):
-    here.slow()
     process = here.starts()
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=10)
