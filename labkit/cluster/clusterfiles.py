@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from labkit.cluster.configs import CONTROLLER
 from labkit.cluster.folders import replace_text
 from labkit.errors import ClusterError
@@ -24,6 +26,7 @@ __all__ = [
     "path",
     "quiet",
     "read",
+    "standing",
 ]
 
 #: How long whoever writes a file in place may take, and how often to look, in seconds.
@@ -76,6 +79,28 @@ def _whole(file: Path) -> dict[str, Any]:
             time.sleep(_LOOK_S)
         else:
             return told
+
+
+def standing(file: Path) -> str:
+    """Tell in a word or two how a cluster does that is recorded in a file.
+
+    That is ``running``, ``died`` when its controller does not run any more, or ``on cl-0`` when it
+    was started on another machine.
+    """
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        told = json.loads(file.read_text())
+        where = told["cluster"].get("machine") or socket.gethostname()
+        if where != socket.gethostname():
+            return f"on {where}"
+        return "running" if _is_controller(told["controller"]["state"]["pid"]) else "died"
+    # another launcher's, or it is being written
+    return "running"
+
+
+def _is_controller(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "ipyparallel.controller" in psutil.Process(pid).cmdline()
+    return False
 
 
 def connections(profile: str, folder: Path) -> dict[Path, str]:

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from typing import Any
 
 from labkit.cluster.hostengines import Engine
 from labkit.cluster.hostenvironment import is_missing, make
-from labkit.cluster.hostprobe import probe, versions
+from labkit.cluster.hostprobe import cores, probe, versions
 from labkit.cluster.hostprocesses import (
     GRACE_S,
     HANDS,
@@ -53,6 +54,9 @@ from labkit.cluster.hostrequests import (
 __all__ = ["main"]
 
 _LOOK_S = 0.1
+
+#: How much is read of what an engine has said last, in bytes.
+_LAST_BYTES = 2**16
 
 #: Before the first, the second, ... time that an engine is started again; the last one holds on.
 _BACK_OFF_S = (1, 2, 4, 8, 16, 32, 60)
@@ -187,6 +191,7 @@ class _Agent:
         if not self._work.is_dir():
             raise OSError(f"there is no folder {self._work} to work in")
         self._desk = _open_desk(self._request["token"])
+        self._hands = _room_for_hands(self._request)
 
     # ---------- engines ----------
 
@@ -229,21 +234,36 @@ class _Agent:
     def _drop_forgotten(self, known: list[str]) -> None:
         """End engines that the controller has lost: they would not register again."""
         for engine in self._engines.values():
-            if engine.session not in known and _REGISTERED in self._said(engine):
+            if engine.session not in known and self._has_registered(engine):
                 self._kill(engine)
 
-    def _said(self, engine: Engine) -> bytes:
-        """Return what its log has of its present life."""
+    def _has_registered(self, engine: Engine) -> bool:
+        """Test whether the controller has taken it in its present life; read only what is new."""
+        if not engine.is_registered:
+            new = self._read(engine, engine.read_to)
+            engine.is_registered = _REGISTERED in new
+            # these words may be there in part
+            engine.read_to += max(0, len(new) - len(_REGISTERED))
+        return engine.is_registered
+
+    def _said_last(self, engine: Engine) -> bytes:
+        """Return the end of what its log has of its present life."""
+        return self._read(engine, engine.begins, _LAST_BYTES)
+
+    def _read(self, engine: Engine, begin: int, most: int | None = None) -> bytes:
+        """Return what its log has from there on, and of that at most so much from the end."""
         # somebody may have removed it
         with contextlib.suppress(OSError), self._log(engine.number).open("rb") as log:
-            log.seek(engine.begins)
+            end = log.seek(0, os.SEEK_END)
+            log.seek(begin if most is None else max(begin, end - most))
             return log.read()
         return b""
 
     def _start(self, engine: Engine) -> None:
         request = self._request
         log = self._log(engine.number)
-        engine.begins = log.stat().st_size if log.exists() else 0
+        engine.begins = engine.read_to = log.stat().st_size if log.exists() else 0
+        engine.is_registered = False
         engine.session = f"{request['token']}-{engine.number}-{time.monotonic_ns()}"
         engine.due = engine.end = None
         with log.open("ab") as out:
@@ -269,7 +289,7 @@ class _Agent:
                     **os.environ,
                     **request["environment"],
                     MARK: request["token"],
-                    HANDS: str(desk_folder(request["token"])),
+                    HANDS: self._hands,
                 },
             )
         self._processes.append(process)
@@ -309,13 +329,12 @@ class _Agent:
                 lines.write(json.dumps(told).encode() + b"\n")
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
-        said = self._said(engine) if engine.pid is not None else b""
-        is_registered = _REGISTERED in said
-        told = {} if is_registered else self._last_words(engine, said)
+        is_registered = engine.pid is not None and self._has_registered(engine)
+        told = {} if is_registered else self._last_words(engine)
         return {**engine.facts(), "registered": is_registered, **told}
 
-    def _last_words(self, engine: Engine, said: bytes) -> dict[str, Any]:
-        lines = said.decode(errors="replace").splitlines()[-5:]
+    def _last_words(self, engine: Engine) -> dict[str, Any]:
+        lines = self._said_last(engine).decode(errors="replace").splitlines()[-5:]
         return {"log": str(self._log(engine.number)), "lines": lines}
 
     def _obey(self, request: dict[str, Any]) -> str:
@@ -350,7 +369,7 @@ class _Agent:
         for engine in self._engines.values():
             if engine.due is not None and time.monotonic() >= engine.due:
                 self._try_to_start(engine)
-            elif engine.vain and engine.pid is not None and _REGISTERED in self._said(engine):
+            elif engine.vain and engine.pid is not None and self._has_registered(engine):
                 engine.vain = 0
 
     def _try_to_start(self, engine: Engine) -> str:
@@ -374,29 +393,30 @@ class _Agent:
 
     def _note_end(self, engine: Engine, status: int) -> None:
         engine.pid, engine.status = None, status
-        said = self._said(engine)
-        next_ = self._decide(engine, said)
+        next_ = self._decide(engine)
         self._record(f"engine {engine.number} ended with status {status}; {next_}")
         engine.end = {
             "engine": engine.number,
             "status": status,
             "next": next_,
             "is_lost": engine.due is None,
-            **self._last_words(engine, said),
+            **self._last_words(engine),
         }
         self._tell(**engine.end)
 
-    def _decide(self, engine: Engine, said: bytes) -> str:
+    def _decide(self, engine: Engine) -> str:
         """Decide whether an engine that has ended is to be started again; tell what comes next."""
         again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
-        if _REGISTERED not in said and engine.was_registered:
+        has_registered = self._has_registered(engine)
+        if not has_registered and engine.was_registered:
             # it has lost the controller, and may find it again
             return f"it had not registered; it is started again in {self._put_off(engine)} s"
-        if _REGISTERED not in said:
+        if not has_registered:
             engine.is_given_up = True
-            return "it had not registered, and is not started again"
+            again = f"labkit cluster scale {self._request['host']}=... does so"
+            return f"it had not registered, and is not started again: {again}"
         engine.was_registered, engine.vain = True, 0
-        if _FORSAKEN not in said:
+        if _FORSAKEN not in self._said_last(engine):
             if engine.restarts >= self._request["restarts"]:
                 engine.is_given_up = True
                 return f"it is not started again (restarts: {engine.restarts})"
@@ -423,11 +443,20 @@ def _open_desk(token: str) -> socket.socket:
     return desk
 
 
+def _room_for_hands(request: dict[str, Any]) -> str:
+    """Make the folder in which the hands of engines have theirs, where engines have such things."""
+    place = request["environment"].get("TMPDIR", "")
+    room = tempfile.mkdtemp(
+        prefix="labkit-hands-", dir=place if os.access(place, os.W_OK) else None
+    )
+    # so it is found by whoever tidies
+    (desk_folder(request["token"]) / HANDS).symlink_to(room)
+    return room
+
+
 def _count(request: dict[str, Any]) -> int:
     wanted = request["engines"]
     if isinstance(wanted, int):
         return wanted
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     spared = int(wanted.partition("-")[2] or 0)
-    return int(max(1, (cores - spared) // request["threads_per_engine"]))
+    return int(max(1, (cores() - spared) // request["threads_per_engine"]))

@@ -27,6 +27,10 @@ class Engine:
         self.session = ""
         #: Where in its log this life begins.
         self.begins = 0
+        #: How far that was read, to find out whether it has registered.
+        self.read_to = 0
+        #: Whether the controller has taken it in this life.
+        self.is_registered = False
         #: Whether the controller has taken it in one of its lives.
         self.was_registered = False
         #: Whether it has died for good, and not for want of a controller.

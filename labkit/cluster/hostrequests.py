@@ -18,6 +18,7 @@ from typing import Any
 
 from labkit.cluster.hostprocesses import (
     GRACE_S,
+    HANDS,
     STOP_S,
     descendants,
     is_agent,
@@ -70,13 +71,25 @@ def clear_desk(token: str, last_words: list[dict[str, Any]] | None) -> None:
     """Remove the socket of an agent; one that has given up leaves word how its engines ended."""
     folder = desk_folder(token)
     if last_words is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         return
+    _remove_hands(folder)
     # whoever tidies may have removed the folder, and an empty file will do when the disk is full
     with contextlib.suppress(OSError):
         # before the socket goes: nobody is to find neither
         (folder / _GIVEN_UP).write_text(json.dumps(last_words))
     (folder / "desk").unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    _remove_hands(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_hands(folder: Path) -> None:
+    """Remove what hands of killed engines have left."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree((folder / HANDS).readlink(), ignore_errors=True)
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any]:
@@ -161,12 +174,10 @@ def _end_agent(agent: int, token: str) -> None:
 
 def _end_marked(token: str) -> list[int]:
     """Kill what engines of an agent have left; return the processes that do not end."""
-    shutil.rmtree(desk_folder(token), ignore_errors=True)
     deadline = time.monotonic() + GRACE_S
-    while left := marked(token):
-        if time.monotonic() > deadline:
-            break
+    while (left := marked(token)) and time.monotonic() < deadline:
         for pid in left:
             send(pid, signal.SIGKILL)
         time.sleep(0.02)
+    _remove(desk_folder(token))
     return left

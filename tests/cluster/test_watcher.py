@@ -1,6 +1,9 @@
 """The watcher: what it hears of engines, and what it makes of that."""
 
+import json
 import logging
+import os
+import sys
 import time
 
 import pytest
@@ -9,6 +12,7 @@ from labkit.cluster import watcher as module
 from labkit.cluster.local import LocalCluster
 from labkit.cluster.standing import sessions
 from labkit.cluster.watcher import Watcher, watch
+from labkit.cluster.watcherprocess import WatcherProcess
 
 
 class FakeLauncher:
@@ -135,3 +139,24 @@ def test_it_goes_on_whatever_goes_wrong(caplog):
     assert broken.looks == 5
     (told,) = [record.message for record in caplog.records]
     assert told == "[Errno 28] No space left on device; nothing is done"
+
+
+def test_engines_of_this_machine_inherit_no_module_path_of_the_watcher(monkeypatch, tmp_path):
+    (tmp_path / "pid").mkdir()
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncat >{tmp_path}/told\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    for own in ("/mine", None):
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        if own is not None:
+            monkeypatch.setenv("PYTHONPATH", own)
+        process = WatcherProcess(str(tmp_path), "engines")
+        process.start(controller=1)
+        process._child.wait()
+        told = json.loads((tmp_path / "told").read_text())
+        assert told == {"controller": 1, "module_path": own}
+        # so it is there
+        monkeypatch.setenv("PYTHONPATH", "/of:/the:/watcher")
+        module._restore(told["module_path"])
+        assert os.environ.get("PYTHONPATH") == own

@@ -12,8 +12,10 @@ import psutil
 import pytest
 
 from labkit.cluster import standing
+from labkit.cluster.launchers import HostsLauncher
+from labkit.cluster.roster import Agent
 from labkit.cluster.standing import Standing, sessions
-from labkit.cluster.workload import workload
+from labkit.cluster.workload import Workload, workload
 
 #: A controller that keeps messages, as those of labkit's profiles do.
 CONTROLLER = (
@@ -173,3 +175,16 @@ def test_a_controller_that_is_silent_for_a_while_is_waited_for(engines, controll
     finally:
         os.kill(controller.pid, signal.SIGCONT)
     wait_for(lambda: waited.missing(1, idle=True) == waited.missing(1, idle=False) == "")
+
+
+def test_what_ssh_has_said_of_a_host_is_told_of_its_engines(tmp_path):
+    launcher = HostsLauncher(engines={"h1": 1}, profile_dir=str(tmp_path))
+    launcher._running["h1"] = Agent(0, "labkit-token", 1)
+    told = {"h1": {"failed": "ssh: connect to host h1 port 22: No route to host"}}
+    registered = {3: "labkit-token-0-17", 4: "somebody-else"}
+    known = Standing(launcher, None)
+    found = [known._unknown(n, registered, told, Workload({}, frozenset(), 0)) for n in registered]
+    assert [(each.host, each.why) for each in found] == [
+        ("h1", "its host cannot be asked: ssh: connect to host h1 port 22: No route to host"),
+        (None, ""),
+    ]
