@@ -139,7 +139,7 @@ def _arrival(
         late = why_late.get(host, "")
         why.append(f"{missing} of {started} engines have not registered in time{late}")
     elif missing < 0:
-        why.append(f"{-missing} engines that were told to end are still registered")
+        why.append(f"{-missing} more than wanted registered: labkit cluster status shows which")
     delivery, notes = launcher.deliveries.get(host), tuple(launcher.notes.get(host, ()))
     return Arrival(host, wanted, started, engines, seconds, tuple(why), delivery, notes)
 

@@ -95,6 +95,11 @@ class Channel:
     token : str
         What its reports begin with.
 
+    Raises
+    ------
+    OSError
+        When no process can be started here.
+
     Reports are read by a thread of its own; all else may be called from any other.
     """
 
@@ -106,16 +111,20 @@ class Channel:
         self._lock = threading.Lock()
         # a file, not a pipe: what ssh leaves in the background would keep a pipe open
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
-        self._ssh = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            # Ctrl-C is for the launcher
-            start_new_session=True,
-            # engines of this machine inherit what is not for ssh
-            env={**os.environ, **login.UNASKED} if words[0] == "ssh" else None,
-        )
+        try:
+            self._ssh = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                # Ctrl-C is for the launcher
+                start_new_session=True,
+                # engines of this machine inherit what is not for ssh
+                env={**os.environ, **login.UNASKED} if words[0] == "ssh" else None,
+            )
+        except OSError:
+            self._errors.close()
+            raise
         self._thread = threading.Thread(target=self._read, name=f"agent of {host}", daemon=True)
         self._thread.start()
 
@@ -187,6 +196,8 @@ class Channel:
             status = self._ssh.wait(timeout=1)
         except subprocess.TimeoutExpired:
             return "the connection hangs"
+        if self._errors.closed:
+            return "the connection was closed"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else f"the connection ended with status {status}"
@@ -201,15 +212,16 @@ class Channel:
         self._ssh.kill()
 
     def close(self) -> None:
-        """Cut the connection; the agent stays."""
+        """Cut the connection; the agent stays. A listener may do so, too."""
         self.cut()
         self._ssh.wait()
         assert self._ssh.stdin is not None
         # what was not sent is not wanted any more
         with contextlib.suppress(OSError):
             self._ssh.stdin.close()
-        # an agent of this machine holds the pipes itself, until its input has ended
-        self._thread.join(_LET_GO_S)
+        if threading.current_thread() is not self._thread:
+            # an agent of this machine holds the pipes itself, until its input has ended
+            self._thread.join(_LET_GO_S)
         self._errors.close()
 
     def _read(self) -> None:

@@ -87,7 +87,8 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
             def interrupt() -> None:
                 nonlocal interrupted
                 interrupted = True
-                task.cancel()
+                if task is not None:
+                    task.cancel()
 
             loop.add_signal_handler(signal.SIGINT, interrupt)
             try:

@@ -77,6 +77,16 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         """Return how many engines were started on each host that has some."""
         return {host: agent.engines for host, agent in self._running.items()}
 
+    def owed(self) -> dict[str, int]:
+        """Return how many engines hosts are to have that were out of reach when that was said."""
+        noted = {host: agent.engines for host, agent in self._running.items() if agent.pid}
+        strays = {stray.host for stray in self.strays}
+        return {
+            host: count
+            for host, count in self.scaled.items()
+            if noted.get(host, count) != count or (host in strays and not count)
+        }
+
     @functools.cached_property
     def _hosts(self) -> dict[str, Mapping[str, Any]]:
         """Each host by its name, with what is told of it."""
@@ -99,6 +109,10 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
     def strays(self) -> Strays:
         """Agents that could not be ended, of earlier engines of this profile, too."""
         return Strays(self.profile_dir)
+
+    def give_up(self) -> None:
+        """Give up what any thread of this process does with hosts."""
+        self._links.cut()
 
     # ---------- what agents tell ----------
 
@@ -140,7 +154,7 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         """Tell an agent something over a new connection; return what it says of its engines.
 
         The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
-        the host cannot be reached, or the agent cannot do it.
+        the host cannot be reached. What the agent cannot do, ``cannot`` tells.
         """
         token = self.token_of(host) or new_token()
         return self._links.ask(host, token, do="ask", what=what)

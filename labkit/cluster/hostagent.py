@@ -325,7 +325,7 @@ class _Agent:
             with connection.makefile("rwb") as lines:
                 why_not = self._obey(json.loads(lines.readline()))
                 engines = [self._facts(engine) for engine in self._engines.values()]
-                told = {"engines": engines, **({"failed": why_not} if why_not else {})}
+                told = {"engines": engines, **({"cannot": why_not} if why_not else {})}
                 lines.write(json.dumps(told).encode() + b"\n")
 
     def _facts(self, engine: Engine) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import functools
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,9 @@ _BROKEN = (
     "its environment was made, and the Python in it does not start there: log in, and execute "
     "~/.cache/labkit/environments/{}-*/bin/python to see why"
 )
+
+#: A host that could not get its environment is sent nothing for so long, by the same process.
+_AGAIN_S = 600.0
 
 #: For a stop: how long an agent may take before it is looked for over a new connection.
 _AGENT_S = 3.0
@@ -77,6 +80,8 @@ class HostsLauncher(Crew):
         super().__init__(*args, **kwargs)
         #: What was sent to hosts at the last start, by name.
         self.deliveries: dict[str, Delivery] = {}
+        #: When a delivery was last tried in vain, and why it was, by host.
+        self._futile: dict[str, tuple[float, str]] = {}
 
     # ---------- what ipyparallel asks for ----------
 
@@ -164,6 +169,7 @@ class HostsLauncher(Crew):
         self.notify_stop({"exit_code": 0, "identifier": self.identifier})
 
     def _stop(self) -> None:
+        self.unstopped = {}
         # it may hold the roster
         self._watcher.end()
         with self.roster.held(self._links.given_up):
@@ -257,10 +263,7 @@ class HostsLauncher(Crew):
     def _scale(self, counts: Mapping[str, int], known: Sequence[str]) -> None:
         with self._held():
             self.scaled = {**self.scaled, **counts}
-            self.failures = {h: why for h, why in self.failures.items() if h not in counts}
-            self._links.at_once(lambda host: self._resize(host, counts[host], known), counts)
-            anew = [host for host, count in counts.items() if count and self._is_free(host)]
-            self._launch_all(anew)
+            self._resize_all(counts, known)
         self._complete(counts)
         self._see_to_watcher()
 
@@ -278,19 +281,43 @@ class HostsLauncher(Crew):
         -------
         list of str
             Those for which that was tried; ``failures`` says where it was in vain.
+
+        Raises
+        ------
+        ClusterError
+            When somebody else is at work for long, or has stopped everything.
         """
-        try:
-            with self._held():
-                hosts = [h for h in self.wanted if h in tokens and self.token_of(h) == tokens[h]]
-                self._links.at_once(self._end, [host for host in hosts if host in self._running])
-                self.failures = {h: why for h, why in self.failures.items() if h not in hosts}
-                self._launch_all(hosts)
-            self._complete(hosts)
-        except ClusterError as e:
-            # somebody else is at work, or has stopped everything
-            self.log.info("%s", e)
-            return []
+        with self._held():
+            hosts = [h for h in self.wanted if h in tokens and self.token_of(h) == tokens[h]]
+            self._links.at_once(self._end, [host for host in hosts if host in self._running])
+            self.failures = {h: why for h, why in self.failures.items() if h not in hosts}
+            self._launch_all(hosts)
         return hosts
+
+    def settle(self, hosts: Collection[str], known: Iterable[str]) -> None:
+        """Have hosts obey that were out of reach when they were to have other numbers of engines.
+
+        Raises
+        ------
+        ClusterError
+            As of :meth:`bring_back`.
+        """
+        with self._held():
+            counts = {host: count for host, count in self.owed().items() if host in hosts}
+            self._resize_all(counts, list(known))
+
+    def provide(self) -> None:
+        """Have hosts that lack their environment get it, and start them: that may take minutes."""
+        self.update()
+        lacking = self._lacking(self.failures)
+        try:
+            self._complete(lacking)
+        except ClusterError as e:
+            self.log.info("%s", e)
+            return
+        for host in lacking:
+            if host in self.failures:
+                self.log.info("%s: %s", host, self.failures[host])
 
     # ---------- which hosts, and how many engines ----------
 
@@ -318,7 +345,6 @@ class HostsLauncher(Crew):
 
     async def _apart(self, work: Callable[..., None], *arguments: Any) -> None:
         """Work in another thread; when it is given up, it soon ends, and this not before it."""
-        self._links.given_up.clear()
         task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
         try:
             await asyncio.shield(task)
@@ -326,6 +352,7 @@ class HostsLauncher(Crew):
             while not task.done():
                 self._links.cut()
                 await asyncio.wait([task], timeout=_LOOK_S)
+            self._links.given_up.clear()
             # that it could not go on is no news
             task.exception()
             raise
@@ -377,7 +404,7 @@ class HostsLauncher(Crew):
 
         That may take minutes, in which others may start and end engines.
         """
-        lacking = [host for host in hosts if self.failures.get(host) == _LACKING]
+        lacking = self._lacking(hosts)
         if not lacking:
             return
         failures = self._links.at_once(self._equip, lacking)
@@ -392,6 +419,9 @@ class HostsLauncher(Crew):
                 if self.failures.get(host) == _LACKING:
                     self.failures[host] = _BROKEN.format(name)
             self.note()
+
+    def _lacking(self, hosts: Iterable[str]) -> list[str]:
+        return [host for host in hosts if self.failures.get(host) == _LACKING]
 
     def _is_free(self, host: str) -> bool:
         """Test whether a host has no agent, and why is either not known or to be mended."""
@@ -439,11 +469,15 @@ class HostsLauncher(Crew):
 
     def _equip(self, host: str) -> str:
         """Have a host get its environment; return why it has not, if it has not."""
+        if (futile := self._futile.get(host)) and time.monotonic() - futile[0] < _AGAIN_S:
+            return futile[1]
         self.log.info("%s: has no environment for these packages yet; it gets one", host)
         try:
             made = self._supplier.deliver(host, self._hosts[host].get("environment", {}))
         except ClusterError as e:
-            return str(e).removeprefix(f"{host}: ")
+            why = str(e).removeprefix(f"{host}: ")
+            self._futile[host] = time.monotonic(), why
+            return why
         self.deliveries[host] = made
         self.log.info("%s: %d wheels were sent, %.1f s", host, made.wheels, made.seconds)
         return ""
@@ -523,7 +557,9 @@ class HostsLauncher(Crew):
             if not is_current or not report["is_final"]:
                 # others may have taken its place, or the watcher will start it again
                 return
-            self._running.pop(host, None)
+            agent = self._running.pop(host, None)
+            if agent is not None and agent.channel is not None:
+                agent.channel.close()
             if not self._running and self.state == "running":
                 stop_data = {"exit_code": None, "identifier": self.identifier}
                 # nobody may be there any more to take note
@@ -536,6 +572,12 @@ class HostsLauncher(Crew):
         if report["is_lost"]:
             self.lost.setdefault(host, []).append(told)
 
+    def _resize_all(self, counts: Mapping[str, int], known: Sequence[str]) -> None:
+        """Have other numbers of engines on some hosts."""
+        self.failures = {h: why for h, why in self.failures.items() if h not in counts}
+        self._links.at_once(lambda host: self._resize(host, counts[host], known), counts)
+        self._launch_all([host for host, count in counts.items() if count and self._is_free(host)])
+
     def _resize(self, host: str, count: int, known: Sequence[str]) -> None:
         """Have the agent of a host look after so many engines, if it has one."""
         agent = self._running.get(host)
@@ -546,8 +588,8 @@ class HostsLauncher(Crew):
         answer = self._rescaled(host, scale=count, known=known)
         if "engines" in answer:
             agent.engines = len(answer["engines"])
-        if "failed" in answer:
-            self.failures[host] = answer["failed"]
+        if why := answer.get("failed") or answer.get("cannot"):
+            self.failures[host] = why
         if "gone" in answer or ("engines" in answer and not count):
             self._end(host)
             self._running.pop(host, None)
@@ -555,7 +597,7 @@ class HostsLauncher(Crew):
     def _rescaled(self, host: str, **scale: Any) -> dict[str, Any]:
         """Tell an agent how many engines to have; return its answer."""
         answer = self._tell(host, **scale)
-        if "failed" not in answer or "engines" in answer:
+        if "failed" not in answer:
             return answer
         # it may have been obeyed, and only the answer was late
         late = self._tell(host)

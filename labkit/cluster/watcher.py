@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -82,10 +83,19 @@ class Watcher:
         Knows the hosts. What other processes do with them it reads from the roster.
     client : ipyparallel.Client
         A connection with the controller.
+    supplier : HostsLauncher, optional
+        Another one like it, for what takes minutes.
     """
 
-    def __init__(self, launcher: HostsLauncher, client: ipyparallel.Client) -> None:
+    def __init__(
+        self,
+        launcher: HostsLauncher,
+        client: ipyparallel.Client,
+        supplier: HostsLauncher | None = None,
+    ) -> None:
         self._launcher, self._client = launcher, client
+        self._supplier = supplier or launcher
+        self._supply: threading.Thread | None = None
         self._absences: dict[str, _Absence] = {}
         #: What the client has heard of engines when the controller was asked for the last time.
         self._heard: dict[int, str] | None = None
@@ -110,8 +120,9 @@ class Watcher:
         started = self._launcher.started()
         now = time.monotonic()
         due = []
-        for host in self._launcher.wanted:
-            if there[host] >= max(1, started.get(host, 0)):
+        wanted, owed = self._launcher.wanted, self._launcher.owed()
+        for host in (*wanted, *(owed.keys() - wanted)):
+            if there[host] >= max(1, started.get(host, 0)) and host not in owed:
                 self._note_whole(host, there[host], now)
             elif self._is_due(host, there[host], now):
                 due.append(host)
@@ -161,10 +172,13 @@ class Watcher:
         self._ask(dict(self._client._engines))
         there = self._there()
         gone = {}
+        late = self._launcher.owed().keys() & {h for h, a in answers.items() if "failed" not in a}
         for host, answer in answers.items():
             absence = self._absences[host]
             if "failed" in answer:
                 self._say(host, f"engines are missing, and it is out of reach: {answer['failed']}")
+            elif host in late:
+                self._say(host, "it is told how many engines it is to have")
             elif "gone" not in answer:
                 self._mend(host, answer["engines"])
                 if _is_hopeless(answer["engines"], self._known):
@@ -174,6 +188,8 @@ class Watcher:
                 self._say(host, _GIVEN_UP.format(host=host))
             else:
                 gone[host] = tokens[host]
+        if late:
+            self._launcher.settle(late, self._known)
         self._bring_back(gone)
 
     def _mend(self, host: str, engines: Iterable[Mapping[str, Any]]) -> None:
@@ -195,7 +211,11 @@ class Watcher:
         for host in done:
             count = self._launcher.started().get(host, 0)
             why = self._launcher.failures.get(host)
-            self._say(host, f"engines cannot be started: {why}" if why else _BACK.format(count))
+            self._say(host, f"no engines are started: {why}" if why else _BACK.format(count))
+        if done and (self._supply is None or not self._supply.is_alive()):
+            # others are looked after meanwhile
+            self._supply = threading.Thread(target=self._supplier.provide, daemon=True)
+            self._supply.start()
 
 
 _BACK = "it is back, and {} engines are started"
@@ -266,8 +286,19 @@ def main() -> int:
     client = _connect(told["connection_file"], life.goes_on)
     if client is None:
         return 0
-    watch(Watcher(launcher, client), lambda: life.goes_on(client))
+    supplier = HostsLauncher(**told["launcher"], log=logger)
+    crews = launcher, supplier
+    threading.Thread(target=_give_up_later, args=(life, crews), daemon=True).start()
+    watch(Watcher(launcher, client, supplier), lambda: life.goes_on(client))
     return 0
+
+
+def _give_up_later(life: _Life, launchers: Iterable[HostsLauncher]) -> None:
+    """When the controller has ended, give up what would otherwise take minutes."""
+    while life.goes_on():
+        time.sleep(_LOOK_S)
+    for launcher in launchers:
+        launcher.give_up()
 
 
 def _restore(module_path: str | None) -> None:

@@ -30,6 +30,9 @@ class FakeLauncher:
     def started(self):
         return {"h1": self._engines}
 
+    def owed(self):
+        return {}
+
     def host_of(self, session):
         return "h1"
 
