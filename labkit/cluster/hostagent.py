@@ -35,7 +35,7 @@ from labkit.cluster.hostprocesses import (
     adopt_orphans,
     command_of,
     descendants,
-    die_with_agent,
+    die_with_parent,
     end_descendants,
     reaped,
     send,
@@ -283,7 +283,7 @@ class _Agent:
                 cwd=self._work,
                 start_new_session=True,
                 # safe: this process has one thread
-                preexec_fn=die_with_agent,  # noqa: PLW1509
+                preexec_fn=die_with_parent,  # noqa: PLW1509
                 env={
                     **request["threads"],
                     **os.environ,

@@ -23,7 +23,7 @@ __all__ = [
     "adopt_orphans",
     "command_of",
     "descendants",
-    "die_with_agent",
+    "die_with_parent",
     "end_descendants",
     "is_agent",
     "marked",
@@ -127,9 +127,9 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value)
 
 
-def die_with_agent() -> None:
-    """Have this process killed when the agent, its parent, ends."""
-    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have this process get a signal when its parent ends."""
+    _prctl(_PR_SET_PDEATHSIG, int(number))
 
 
 def adopt_orphans() -> None:
