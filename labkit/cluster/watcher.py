@@ -201,7 +201,9 @@ class Watcher:
         certain, absence.suspects = lost & absence.suspects, lost - absence.suspects
         if certain:
             self._launcher.replace(host, certain)
-            self._say(host, f"{len(certain)} engines were lost to the controller: started anew")
+            self._say(
+                host, f"{len(certain)} of its engines were lost to the controller: started anew"
+            )
         elif lost:
             absence.due = time.monotonic() + _BACK_OFF_S[1]
 

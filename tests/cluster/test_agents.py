@@ -1,6 +1,7 @@
 """What agents do when something fails, and what launchers make of their silence."""
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -152,7 +153,9 @@ def test_a_scale_hears_of_engines_that_end_at_once(agents, arrivals):
     # as in a later process, to which the agent has no connection
     launcher = agents.launcher()
     scale(launcher, 3)
+    began = time.monotonic()
     (told,) = arrivals.of(launcher)
+    assert time.monotonic() - began < 15
     assert (told.wanted, told.engines) == (3, 1)
     assert [why.partition(" ended with status 1; ")[0] for why in told.why] == [
         "engine 1",
@@ -174,8 +177,12 @@ def test_a_host_that_was_not_told_is_not_waited_for(agents, arrivals):
     agents.started()
     launcher = agents.unreachable()
     scale(launcher, 3)
+    # it has obeyed nevertheless, and its answer was lost
+    arrivals.others = [f"{launcher.token_of('here')}-1"]
+    began = time.monotonic()
     (told,) = arrivals.of(launcher)
-    assert (told.wanted, told.engines) == (3, 1)
+    assert time.monotonic() - began < 15
+    assert (told.wanted, told.engines) == (3, 2)
     assert "Connection refused" in told.why[0]
 
 
@@ -268,10 +275,19 @@ def test_whoever_waits_for_the_roster_is_told_for_whom(tmp_path, caplog, monkeyp
     ):
         raise AssertionError
     assert f"waiting for process {os.getpid()}, which starts or ends engines" in caplog.text
-    # the lock is another file by then
-    one.remove()
-    with other.held(never):
-        assert other._locked() is None
+
+
+def test_a_lock_that_was_removed_is_none(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def late(descriptor, how):
+        lock(descriptor, how)
+        Roster(str(tmp_path), "set").remove()
+        monkeypatch.undo()
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with Roster(str(tmp_path), "set").held(threading.Event()):
+        assert Roster(str(tmp_path), "set")._locked() is None
 
 
 def test_a_stop_waits_for_a_start(agents):
