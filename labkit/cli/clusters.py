@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 import click
 
-from labkit.cli.tables import table
+from labkit.cli.tables import indented, table
 from labkit.cluster import deliveries, profiles
 from labkit.cluster.arrival import Arrival
 from labkit.cluster.clusters import Cluster
@@ -91,11 +90,18 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     arrivals = cluster.arrivals
     is_whole = all(arrival.is_whole for arrival in arrivals)
     if as_json:
-        told = {"seconds": seconds, "is_whole": is_whole, "hosts": list(map(_facts, arrivals))}
-        return is_whole, _json(told)
+        hosts = list(map(_facts, arrivals))
+        told = {
+            "seconds": seconds,
+            "is_whole": is_whole,
+            "hosts": hosts,
+            "unstopped": cluster.unstopped,
+        }
+        return is_whole, indented(told)
     head = ["host", "wanted", "there", "seconds"]
     rows = [[a.host, a.wanted, a.engines, a.seconds] for a in arrivals]
     reasons = [f"{a.host}: {why}" for a in arrivals for why in (*a.why, *a.notes)]
+    reasons += [_UNSTOPPED.format(host, why) for host, why in cluster.unstopped.items()]
     there = sum(arrival.engines for arrival in arrivals)
     whole = sum(arrival.is_whole for arrival in arrivals)
     summary = (
@@ -104,6 +110,9 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     )
     sent = [_sent(a.host, a.delivery) for a in arrivals if a.delivery is not None]
     return is_whole, "\n".join([table(head, rows, {"seconds": 1}), *sent, *reasons, summary])
+
+
+_UNSTOPPED = "{}: engines from before may still run: {}; they are ended before others start there"
 
 
 def _sent(host: str, delivery: Delivery) -> str:
@@ -143,7 +152,7 @@ def status(name: str, *, as_json: bool) -> tuple[bool, str]:
     found = Cluster.running(name).status()
     is_well = bool(found) and all(each.alive and each.registered for each in found)
     if as_json:
-        return is_well, _json([_status_facts(each) for each in found])
+        return is_well, indented([_status_facts(each) for each in found])
     head = ["host", "engine", "id", "pid", "alive", "registered", "busy", "done", "restarts"]
     rows = [_status_row(each) for each in found]
     reasons = [
@@ -172,7 +181,7 @@ def wait(name: str, engines: int | None, *, idle: bool, timeout_s: float | None)
 def logs(name: str, hosts: Sequence[str], lines: int, *, as_json: bool) -> str:
     """Return the last lines of each log."""
     found = Cluster.running(name).logs(hosts, lines)
-    return _json(found) if as_json else "\n".join(_log_lines(found)).lstrip("\n")
+    return indented(found) if as_json else "\n".join(_log_lines(found)).lstrip("\n")
 
 
 def _log_lines(found: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
@@ -182,7 +191,3 @@ def _log_lines(found: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
         for path, tail in logs_.items()
         for line in ("", f"-- {host}: {path}" if path else f"-- {host}", *tail)
     ]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
+from labkit.cli.tables import indented
 from labkit.cluster import doctor
 
 __all__ = ["examine"]
@@ -16,7 +16,7 @@ def examine(name: str, *, only_problems: bool, as_json: bool) -> tuple[bool, str
     is_well = all(each.is_ok for each in found)
     shown = [each for each in found if not (only_problems and each.is_ok)]
     if as_json:
-        return is_well, json.dumps([dataclasses.asdict(each) for each in shown], indent=2)
+        return is_well, indented([dataclasses.asdict(each) for each in shown])
     if not shown:
         return is_well, f"all is well: {len(found)} checks"
     widths = [max(len(each.host) for each in shown), max(len(each.check) for each in shown)]

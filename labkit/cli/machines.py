@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.cli.tables import table
+from labkit.cli.tables import indented, table
 from labkit.cluster import jsonschema, sshconfig
 from labkit.cluster.inventory import Host, Inventory, load
 from labkit.errors import InventoryError
@@ -22,9 +21,9 @@ def check(path: Path, *, as_json: bool) -> tuple[bool, str]:
         found = load(path)
     except InventoryError as e:
         told = {"is_sound": False, "mistakes": list(e.mistakes)}
-        return False, _json(told) if as_json else "\n".join(e.mistakes)
+        return False, indented(told) if as_json else "\n".join(e.mistakes)
     text = f"{path} is sound: {_summary(found)}"
-    return True, _json({"is_sound": True, "mistakes": []}) if as_json else text
+    return True, indented({"is_sound": True, "mistakes": []}) if as_json else text
 
 
 def _summary(found: Inventory) -> str:
@@ -40,7 +39,7 @@ def show(path: Path, *, as_json: bool) -> str:
     rows = list(_rows(found))
     if as_json:
         whole = {k: v for k, v in dataclasses.asdict(found).items() if k != "hosts"}
-        return _json({**whole, "hosts": rows})
+        return indented({**whole, "hosts": rows})
     head = ["host", "address", "user", "port", "python", "engines", "threads", "tags"]
     cells = [
         [row["name"], *(row[name] for name in head[1:6]), row["threads_per_engine"], _tags(row)]
@@ -83,13 +82,9 @@ def _tags(row: dict[str, Any]) -> str | None:
 def expand(path: Path, *, as_json: bool) -> str:
     """Return the hosts' names."""
     names = [host.name for host in load(path).hosts]
-    return _json(names) if as_json else "\n".join(names)
+    return indented(names) if as_json else "\n".join(names)
 
 
 def schema() -> str:
     """Return the JSON schema of inventories."""
-    return _json(jsonschema.schema())
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return indented(jsonschema.schema())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import click
 
 from labkit.cli import shadowing
-from labkit.cli.tables import WIDTH, table
-from labkit.cluster import profiles
+from labkit.cli.tables import WIDTH, indented, table
+from labkit.cluster import clusterfiles, profiles
 from labkit.cluster.commands import start_command
 from labkit.cluster.folders import ipython_folder
 from labkit.cluster.inventory import load
@@ -68,7 +67,7 @@ def listing(*, as_json: bool) -> str:
     found: list[Profile | Shadow] = [*profiles.profiles(), *shadows()]
     found.sort(key=lambda each: each.name)
     if as_json:
-        return _json([_facts(each) for each in found])
+        return indented([_facts(each) for each in found])
     if not found:
         place = ipython_folder()
         return f"There is no profile in {place}. labkit profile generate makes one."
@@ -105,22 +104,27 @@ def _facts(found: Profile | Shadow) -> dict[str, Any]:
         "inventory": str(found.inventory) if found.inventory else None,
         "stock": found.stock,
         "state": found.state(),
-        "running": "yes" if found.cluster_files() else "no",
+        "running": _running(found),
     }
+
+
+def _running(found: Profile) -> str:
+    states = [clusterfiles.standing(file) for file in found.cluster_files()]
+    return "yes" if "running" in states else next(iter(states), "no")
 
 
 def show(name: str, *, as_json: bool) -> str:
     """Return where a profile is and what its files say."""
     found = named(name)
     if isinstance(found, Shadow):
-        return _json(_facts(found)) if as_json else shadowing.text(found)
+        return indented(_facts(found)) if as_json else shadowing.text(found)
     texts = {
         file: path.read_text(encoding="utf-8", errors="replace")
         for file in profiles.FILES
         if (path := found.folder / file).exists()
     }
     if as_json:
-        return _json({**_facts(found), "files": texts})
+        return indented({**_facts(found), "files": texts})
     lines = [f"{key}: {value}" for key, value in _facts(found).items() if value is not None]
     for file, text in texts.items():
         lines += ["", f"-- {file}", text.rstrip()]
@@ -147,7 +151,3 @@ def removed(found: Profile | Shadow) -> str:
     return "\n".join(
         [f"{found.folder} is removed, but for what labkit does not know:", *map(str, left)]
     )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)

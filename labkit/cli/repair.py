@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from labkit import notebook as notebooks
+from labkit.cli.tables import indented
 from labkit.notebook import NotebookCondition
 
 __all__ = ["check", "recover"]
@@ -51,4 +51,4 @@ def _json(found: NotebookCondition) -> str:
         "lost_keys": found.lost_keys,
         **dataclasses.asdict(found),
     }
-    return json.dumps(facts, default=str, ensure_ascii=False, indent=2)
+    return indented(facts)

@@ -1,4 +1,4 @@
-"""Tables of text."""
+"""Tables of text, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-__all__ = ["WIDTH", "cell", "table"]
+__all__ = ["WIDTH", "cell", "indented", "table"]
 
 #: A longer cell is cut off.
 WIDTH = 40
@@ -99,3 +99,8 @@ def _aligned(texts: Sequence[str], column: Sequence[Any]) -> list[str]:
     is_numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in there)
     width = len(texts[1])
     return [t.rjust(width) if there and is_numeric else t.ljust(width) for t in texts]
+
+
+def indented(value: Any) -> str:
+    """Return a value as JSON that people may read, too."""
+    return json.dumps(value, ensure_ascii=False, default=str, indent=2)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from labkit.cluster.controllerlauncher import why_ended
 from labkit.cluster.deliveries import Delivery
 from labkit.cluster.standing import sessions
 from labkit.errors import ClusterStartError
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Arrival", "wait_for_arrival"]
 
 _LOOK_S = 0.1
+
+#: How often hosts are asked of which nothing is heard otherwise.
+_INQUIRE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +76,20 @@ async def wait_for_arrival(
         for host, count in launcher.scaled.items()
         if count == 0 and (hosts is None or host in hosts)
     ]
-    deadline = time.monotonic() + cluster.engine_timeout
+    began = asked = time.monotonic()
     seen: dict[str, tuple[int, float]] = {}
-    while _note(launcher, client, seen) & set(awaited) and time.monotonic() < deadline:
+    while late := _note(launcher, client, seen) & set(awaited):
         if cluster.controller.poll() is not None:
-            log = "\n".join(cluster.controller.get_output().splitlines()[-10:])
-            raise ClusterStartError(f"the controller of {cluster.name} has ended:\n{log}")
+            raise ClusterStartError(why_ended(cluster.controller))
+        if time.monotonic() - began > cluster.engine_timeout:
+            break
+        if time.monotonic() - asked > _INQUIRE_S:
+            await asyncio.to_thread(launcher.inquire, launcher.deaf(late))
+            asked = time.monotonic()
         await asyncio.sleep(_LOOK_S)
-    arrivals = [_arrival(launcher, host, seen) for host in (*awaited, *emptied)]
+    answers = await asyncio.to_thread(launcher.inquire, late)
+    why_late = {host: _why_late(cluster, answer) for host, answer in answers.items()}
+    arrivals = [_arrival(launcher, host, seen, why_late) for host in (*awaited, *emptied)]
     if any(a.wanted for a in arrivals) and not any(a.engines for a in arrivals):
         reasons = "\n".join(f"{a.host}: {why}" for a in arrivals for why in a.why)
         raise ClusterStartError(f"no engine of {cluster.name} has come\n{reasons}")
@@ -96,7 +108,8 @@ def _note(
     return {
         host
         for host, started in launcher.started().items()
-        if there[host] + len(launcher.lost.get(host, ())) != started
+        if host not in launcher.failures
+        and there[host] + len(launcher.lost.get(host, ())) != started
     }
 
 
@@ -105,17 +118,49 @@ def _count(launcher: HostsLauncher, registered: Mapping[int, str]) -> Counter[st
     return Counter(host for host in hosts if host is not None)
 
 
-def _arrival(launcher: HostsLauncher, host: str, seen: Mapping[str, tuple[int, float]]) -> Arrival:
+def _arrival(
+    launcher: HostsLauncher,
+    host: str,
+    seen: Mapping[str, tuple[int, float]],
+    why_late: Mapping[str, str],
+) -> Arrival:
     engines, seconds = seen.get(host, (0, None))
     started = launcher.started().get(host, 0)
     why = list(launcher.lost.get(host, ()))
-    wanted: int | str = started
+    # where all have died, the host has no agent any more
+    wanted = started or launcher.asked(host)
+    missing = started - engines - len(why)
     if host in launcher.failures:
         wanted = launcher.asked(host)
         why.append(launcher.failures[host])
     elif not started and host in launcher.unstopped:
         why.append(launcher.unstopped[host])
-    elif (missing := started - engines - len(why)) > 0:
-        why.append(f"{missing} of {started} engines have not registered in time")
+    elif missing > 0:
+        late = why_late.get(host, "")
+        why.append(f"{missing} of {started} engines have not registered in time{late}")
+    elif missing < 0:
+        why.append(f"{-missing} more than wanted registered: labkit cluster status shows which")
     delivery, notes = launcher.deliveries.get(host), tuple(launcher.notes.get(host, ()))
     return Arrival(host, wanted, started, engines, seconds, tuple(why), delivery, notes)
+
+
+def _why_late(cluster: Cluster, answer: Mapping[str, Any]) -> str:
+    """Tell what is known of engines that live and have not registered, and what to do."""
+    address = _engine_address(Path(cluster.controller.connection_files["engine"]))
+    remedy = (
+        f": does the host reach {address}? labkit doctor --profile {cluster.name} tells that, "
+        "and what to do"
+    )
+    for engine in answer.get("engines", ()):
+        if engine["alive"] and not engine["registered"]:
+            last = "".join(f"\n  {line}" for line in engine["lines"])
+            return f"{remedy}; log {engine['log']}{last}"
+    why = answer.get("failed")
+    return f"{remedy}; the host itself does not answer: {why}" if why else remedy
+
+
+def _engine_address(file: Path) -> str:
+    """Return where engines register."""
+    told = json.loads(file.read_text(encoding="utf-8"))
+    address = told["interface"].partition("://")[2]
+    return f"{told['location'] if address == '*' else address}:{told['registration']}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
+import os
 import queue
 import shutil
 import subprocess
@@ -15,22 +17,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from labkit.cluster import login
 from labkit.errors import ClusterError
 
 __all__ = ["Channel", "command"]
 
-#: Nobody is there to type a password. A host that is gone is noticed; a connection that
-#: others share is used, but none is left behind.
-SSH = (
-    "ssh",
-    "-T",
-    *("-o", "BatchMode=yes"),
-    *("-o", "ControlMaster=no"),
-    *("-o", "ServerAliveInterval=15"),
-)
+#: A host that is gone is noticed.
+_ALIVE = ("-o", "ServerAliveInterval=15")
 
 #: Pieces in which files are sent, in bytes.
 _PIECE = 2**20
+
+#: How long an agent may take to let go of a connection that was cut, in seconds.
+_LET_GO_S = 5.0
 
 #: The modules that a host gets, each after those that it imports.
 _SENT = (
@@ -81,8 +80,7 @@ def command(line: str, words: Sequence[str] | None, connect_s: float) -> list[st
     if words is None:
         return ["sh", "-c", line]
     *options, address = words
-    timeout = f"ConnectTimeout={max(1, round(connect_s))}"
-    return [*SSH, "-o", timeout, *options, address, line]
+    return [*login.ssh(*login.NO_FORWARDS, *_ALIVE, connect_s=connect_s), *options, address, line]
 
 
 class Channel:
@@ -97,6 +95,11 @@ class Channel:
     token : str
         What its reports begin with.
 
+    Raises
+    ------
+    OSError
+        When no process can be started here.
+
     Reports are read by a thread of its own; all else may be called from any other.
     """
 
@@ -108,14 +111,20 @@ class Channel:
         self._lock = threading.Lock()
         # a file, not a pipe: what ssh leaves in the background would keep a pipe open
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
-        self._ssh = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            # Ctrl-C is for the launcher
-            start_new_session=True,
-        )
+        try:
+            self._ssh = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                # Ctrl-C is for the launcher
+                start_new_session=True,
+                # engines of this machine inherit what is not for ssh
+                env={**os.environ, **login.UNASKED} if words[0] == "ssh" else None,
+            )
+        except OSError:
+            self._errors.close()
+            raise
         self._thread = threading.Thread(target=self._read, name=f"agent of {host}", daemon=True)
         self._thread.start()
 
@@ -187,6 +196,8 @@ class Channel:
             status = self._ssh.wait(timeout=1)
         except subprocess.TimeoutExpired:
             return "the connection hangs"
+        if self._errors.closed:
+            return "the connection was closed"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else f"the connection ended with status {status}"
@@ -201,25 +212,36 @@ class Channel:
         self._ssh.kill()
 
     def close(self) -> None:
-        """Cut the connection; the agent stays."""
+        """Cut the connection; the agent stays. A listener may do so, too."""
         self.cut()
         self._ssh.wait()
-        self._thread.join()
-        for stream in (self._ssh.stdin, self._ssh.stdout, self._errors):
-            if stream is not None:
-                # what was not sent is not wanted any more
-                try:
-                    stream.close()
-                except OSError:
-                    continue
+        assert self._ssh.stdin is not None
+        # what was not sent is not wanted any more
+        with contextlib.suppress(OSError):
+            self._ssh.stdin.close()
+        if threading.current_thread() is not self._thread:
+            # an agent of this machine holds the pipes itself, until its input has ended
+            self._thread.join(_LET_GO_S)
+        self._errors.close()
 
     def _read(self) -> None:
         assert self._ssh.stdout is not None
-        for line in self._ssh.stdout:
-            _, is_ours, text = line.partition(self._token)
-            if is_ours:
-                self._told(json.loads(text))
+        with self._ssh.stdout as lines:
+            for line in lines:
+                report = self._report(line)
+                if report is not None:
+                    self._told(report)
         self._told(None)
+
+    def _report(self, line: bytes) -> _Report | None:
+        """Return what the agent says in a line, if it is one of its own."""
+        _, is_ours, text = line.partition(self._token)
+        try:
+            report: _Report | None = json.loads(text) if is_ours else None
+        except ValueError:
+            # the connection was cut in the middle of it
+            return None
+        return report
 
     def _told(self, report: _Report | None) -> None:
         with self._lock:

@@ -7,14 +7,30 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from labkit.cluster.configs import CONTROLLER
+from labkit.cluster.folders import replace_text
 from labkit.errors import ClusterError
 
-__all__ = ["connections", "controller_settings", "left_behind", "path", "quiet", "read"]
+__all__ = [
+    "connections",
+    "controller_settings",
+    "forget",
+    "keep",
+    "left_behind",
+    "path",
+    "quiet",
+    "read",
+    "standing",
+]
+
+#: How long whoever writes a file in place may take, and how often to look, in seconds.
+_WRITE_S, _LOOK_S = 1.0, 0.05
 
 #: How long the system may take to release the ports of a process that has ended.
 _RELEASE_S = 2.0
@@ -35,7 +51,7 @@ def read(profile: str, folder: Path) -> dict[str, Any]:
     """
     file = path(folder)
     try:
-        told: dict[str, Any] = json.loads(file.read_text())
+        told = _whole(file)
         where = told["cluster"].get("machine") or socket.gethostname()
     except FileNotFoundError:
         raise ClusterError(
@@ -49,6 +65,42 @@ def read(profile: str, folder: Path) -> dict[str, Any]:
     if where != socket.gethostname():
         raise ClusterError(f"the cluster of {profile} was started on {where}: look after it there")
     return told
+
+
+def _whole(file: Path) -> dict[str, Any]:
+    """Return what is in a file that ipcluster may just be writing."""
+    deadline = time.monotonic() + _WRITE_S
+    while True:
+        try:
+            told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_S)
+        else:
+            return told
+
+
+def standing(file: Path) -> str:
+    """Tell in a word or two how a cluster does that is recorded in a file.
+
+    That is ``running``, ``died`` when its controller does not run any more, or ``on cl-0`` when it
+    was started on another machine.
+    """
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        told = json.loads(file.read_text())
+        where = told["cluster"].get("machine") or socket.gethostname()
+        if where != socket.gethostname():
+            return f"on {where}"
+        return "running" if _is_controller(told["controller"]["state"]["pid"]) else "died"
+    # another launcher's, or it is being written
+    return "running"
+
+
+def _is_controller(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "ipyparallel.controller" in psutil.Process(pid).cmdline()
+    return False
 
 
 def connections(profile: str, folder: Path) -> dict[Path, str]:
@@ -71,6 +123,24 @@ def connections(profile: str, folder: Path) -> dict[Path, str]:
     return {file: file.read_text() for file in (*files, keys) if file.exists()}
 
 
+def keep(folder: Path, kept: Mapping[Path, str]) -> None:
+    """Write down what clients and engines connect with, while its files are not there.
+
+    A controller removes them when it ends, and the next one is not there yet.
+    """
+    told = {file.name: text for file, text in kept.items()}
+    replace_text(_kept_file(folder), json.dumps(told), mode=0o600)
+
+
+def forget(folder: Path) -> None:
+    """Forget what was written down: the files are there again, or not wanted any more."""
+    _kept_file(folder).unlink(missing_ok=True)
+
+
+def _kept_file(folder: Path) -> Path:
+    return folder / "security" / "kept.json"
+
+
 def left_behind(folder: Path) -> dict[Path, str]:
     """Return what clients and engines have connected with, if a controller can be there again.
 
@@ -78,9 +148,9 @@ def left_behind(folder: Path) -> dict[Path, str]:
     program has one of the ports.
     """
     try:
-        kept = connections(folder.name, folder)
+        kept = _kept_or_there(folder)
         client, engine, *keys = map(json.loads, kept.values())
-    except (ClusterError, ValueError):
+    except (ClusterError, OSError, ValueError):
         return {}
     settings = controller_settings(folder)
     address = client["interface"].partition("://")[2]
@@ -88,6 +158,15 @@ def left_behind(folder: Path) -> dict[Path, str]:
     is_as_told = address == settings.get("ip", "127.0.0.1") and is_encrypted == bool(keys)
     ports = {value for each in (client, engine) for value in each.values() if type(value) is int}
     return kept if is_as_told and _are_free(address, ports) else {}
+
+
+def _kept_or_there(folder: Path) -> dict[Path, str]:
+    try:
+        return connections(folder.name, folder)
+    except ClusterError:
+        # a restart was broken off
+        told = json.loads(_kept_file(folder).read_text(encoding="utf-8"))
+        return {folder / "security" / name: text for name, text in told.items()}
 
 
 def controller_settings(folder: Path) -> dict[str, Any]:

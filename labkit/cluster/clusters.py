@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import socket
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +18,28 @@ from traitlets import Unicode, default
 
 from labkit.cluster import clusterfiles, profiles
 from labkit.cluster.arrival import Arrival, wait_for_arrival
-from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, write_private
+from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, why_ended, write_private
+from labkit.cluster.folders import replace_text
 from labkit.cluster.inventory import load
 from labkit.cluster.launchers import HostsLauncher
 from labkit.cluster.standing import EngineStatus, Standing, sessions
-from labkit.errors import ClusterError, ProfileError
+from labkit.errors import ClusterError, ClusterStartError, ProfileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Cluster"]
 
+
+class _NothingLeftError(ClusterError):
+    """A cluster is written down of which neither controller nor engines are left."""
+
+
 #: How long a controller may take for the first answer.
 _CONNECT_S = 10.0
+
+#: How long a wait pauses between looks, first and last, and by how much longer each time.
+_LOOK_S, _LAST_LOOK_S, _SLOWER = 0.2, 2.0, 1.1
 
 
 class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
@@ -63,6 +74,35 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         self.unstopped: dict[str, str] = {}
         #: How many engines hosts are to have, where that was changed.
         self._scaled: dict[str, int] = {}
+
+    def _synchronize(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do something asynchronous; a Ctrl-C is raised when what was begun has ended."""
+        if not _is_interruptible():
+            return super()._synchronize(function, *args, **kwargs)
+        interrupted = False
+
+        async def work() -> Any:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+            def interrupt() -> None:
+                nonlocal interrupted
+                interrupted = True
+                if task is not None:
+                    task.cancel()
+
+            loop.add_signal_handler(signal.SIGINT, interrupt)
+            try:
+                return await function(*args, **kwargs)
+            except asyncio.CancelledError:
+                if not interrupted:
+                    raise
+            finally:
+                loop.remove_signal_handler(signal.SIGINT)
+
+        result = super()._synchronize(work)
+        if interrupted:
+            raise KeyboardInterrupt
+        return result
 
     # ---------- which cluster ----------
 
@@ -115,7 +155,7 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         with clusterfiles.quiet():
             found: Cluster = cls.from_dict(told, cluster_file=file, profile_dir=str(folder))
         if found.controller is None and not found.engines:
-            raise ClusterError(
+            raise _NothingLeftError(
                 f"no cluster runs with the profile {profile} any more: it was not stopped, its "
                 f"machine was; labkit cluster start --profile {profile} starts one"
             )
@@ -161,7 +201,7 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
             When a cluster runs with this profile.
         """
         if self.controller is None:
-            if Path(self.cluster_file).exists() and not self.cluster_id:
+            if not self.cluster_id:
                 await self._succeed()
             self.machine = socket.gethostname()
         await super().start_controller(**settings)
@@ -177,23 +217,27 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
 
     async def _succeed(self) -> None:
         """End what is left of a cluster that has lost its controller, and inherit the rest."""
+        if Path(self.cluster_file).exists():
+            await self._end_remains()
+        folder = Path(self.profile_dir)
+        if kept := clusterfiles.left_behind(folder):
+            # whatever becomes of this start, the next one finds it
+            clusterfiles.keep(folder, kept)
+            self._reuse(kept)
+
+    async def _end_remains(self) -> None:
         try:
             other = type(self).running(self.name)
-        except ClusterError as e:
-            # neither controller nor engines are left
-            if "any more" not in str(e):
-                raise
-        else:
-            if other.controller is not None:
-                raise ClusterError(
-                    f"a cluster with the profile {self.name} runs already: labkit cluster stop "
-                    f"--profile {self.name} ends it, labkit cluster restart --profile {self.name} "
-                    "starts it anew"
-                )
-            self._scaled = getattr(other.engine_set, "scaled", {})
-            await other.stop_engines()
-        if kept := clusterfiles.left_behind(Path(self.profile_dir)):
-            self._reuse(kept)
+        except _NothingLeftError:
+            return
+        if other.controller is not None:
+            raise ClusterError(
+                f"a cluster with the profile {self.name} runs already: labkit cluster stop "
+                f"--profile {self.name} ends it, labkit cluster restart --profile {self.name} "
+                "starts it anew"
+            )
+        self._scaled = getattr(other.engine_set, "scaled", {})
+        await other.stop_engines()
 
     def _reuse(self, connections: Mapping[Path, str]) -> None:
         """Have the next controller be where clients look for it."""
@@ -215,15 +259,20 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         """
         try:
             await self.start_cluster(n=self.n if n is None else n)
-            return await self._connect_engines(activate)
+            client = await self._connect_engines(activate)
         except BaseException:
-            await self.stop_cluster()
+            await self._end()
             raise
+        clusterfiles.forget(Path(self.profile_dir))
+        return client
 
     async def _connect_engines(
         self, activate: bool = False, hosts: Collection[str] | None = None
     ) -> ipyparallel.Client:
-        client = await self.connect_client(timeout=_CONNECT_S)
+        try:
+            client = await self.connect_client(timeout=_CONNECT_S)
+        except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
+            raise ClusterStartError(self._silence(e)) from e
         try:
             if isinstance(self.engine_set, HostsLauncher):
                 self.arrivals = await wait_for_arrival(self, client, hosts)
@@ -249,6 +298,12 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
 
         ``unstopped`` names the hosts where something may, each with the reason.
         """
+        if self.engines or self.controller is not None:
+            await self._end()
+            clusterfiles.forget(Path(self.profile_dir))
+
+    async def _end(self) -> None:
+        """Stop everything that there is; what a restart has kept to connect with stays."""
         launchers, controller = list(self.engines.values()), self.controller
         if not launchers and controller is None:
             # the files are another one's
@@ -296,17 +351,29 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
                 f"the cluster of {self.name} was started by ipcluster, which would end it again: "
                 f"labkit cluster stop --profile {self.name}, and then start"
             )
-        kept = clusterfiles.connections(self.name, Path(self.profile_dir))
+        folder = Path(self.profile_dir)
+        # whatever happens until the next controller is there, a start finds it
+        clusterfiles.keep(folder, clusterfiles.connections(self.name, folder))
         self._scaled = getattr(self.engine_set, "scaled", {})
-        await self.stop_cluster()
-        self._reuse(kept)
+        await self._end()
+        unstopped = self.unstopped
         try:
             await self.start_controller()
             await self.start_engines(self.n)
             (await self._connect_engines()).close()
         except BaseException:
-            await self.stop_cluster()
+            await self._end()
             raise
+        clusterfiles.forget(folder)
+        # what was in the way of those that were started has ended before
+        left = {stray.host for stray in getattr(self.engine_set, "strays", ())}
+        self.unstopped = {host: why for host, why in unstopped.items() if host in left}
+
+    def write_cluster_file(self) -> None:
+        """Write down what runs, in one step: others may read it meanwhile."""
+        file = Path(self.cluster_file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(file, json.dumps(self.to_dict()))
 
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Have other numbers of engines on some hosts; return when they have come.
@@ -348,14 +415,21 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         try:
             client = ipyparallel.Client(file, timeout=_CONNECT_S)
         except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
-            raise ClusterError(
-                f"the controller of {self.name} does not answer ({e}): labkit cluster restart "
-                f"--profile {self.name}"
-            ) from e
+            raise ClusterError(self._silence(e)) from e
         try:
             yield client
         finally:
             client.close()
+
+    def _silence(self, e: Exception) -> str:
+        """Tell that the controller does not answer."""
+        if self.controller.poll() is not None:
+            return why_ended(self.controller)
+        return (
+            f"the controller of {self.name} does not answer ({e}): labkit cluster logs --profile "
+            f"{self.name} shows what it says, labkit cluster restart --profile {self.name} starts "
+            "it anew"
+        )
 
     def _assert_controller(self) -> None:
         if self.controller is None or self.controller.poll() is not None:
@@ -397,11 +471,13 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         with self.client() as client:
             standing = Standing(self.engine_set, client)
+            pause_s = _LOOK_S
             while left := standing.missing(engines, idle=idle):
                 self._assert_controller()
                 if time.monotonic() > deadline:
                     raise ClusterError(f"{self.name}, after {timeout_s:g} s: {left}")
-                time.sleep(0.2)
+                time.sleep(pause_s)
+                pause_s = min(pause_s * _SLOWER, _LAST_LOOK_S)
 
     def logs(self, hosts: Sequence[str] = (), lines: int = 10) -> dict[str, dict[str, list[str]]]:
         """Return the last lines of each log, by machine and file.
@@ -428,3 +504,15 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         for host, answer in self.launcher.tails(hosts, lines).items():
             found[host] = answer.get("logs") or {"": [answer.get("failed", "no log is there")]}
         return found
+
+
+def _is_interruptible() -> bool:
+    """Test whether a Ctrl-C comes here, and nobody else has seen to it."""
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_usual or threading.current_thread() is not threading.main_thread():
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False

@@ -14,8 +14,9 @@ import psutil
 from ipyparallel.cluster.launcher import LocalControllerLauncher, NotRunning
 
 from labkit.cluster import clusterfiles
+from labkit.errors import ClusterStartError
 
-__all__ = ["REUSE", "FamilyLauncher", "write_private"]
+__all__ = ["REUSE", "FamilyLauncher", "why_ended", "write_private"]
 
 #: The argument with which a controller takes the place of another one.
 REUSE = "--IPController.reuse_files=True"
@@ -30,6 +31,13 @@ def write_private(file: Path, text: str) -> None:
     descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode=0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.write(text)
+
+
+def why_ended(controller: LocalControllerLauncher) -> str:
+    """Tell that a controller has ended, with the last lines of its log."""
+    name = Path(controller.profile_dir).name.removeprefix("profile_")
+    lines = controller.get_output().splitlines()[-10:]
+    return "\n".join([f"the controller of {name} has ended:", *lines])
 
 
 class FamilyLauncher(LocalControllerLauncher):  # type: ignore[misc]
@@ -75,6 +83,22 @@ class FamilyLauncher(LocalControllerLauncher):  # type: ignore[misc]
             self._key_file.parent.mkdir(parents=True, exist_ok=True)
             write_private(self._key_file, json.dumps(dict(zip(_CURVE_KEYS, keys, strict=True))))
         found: dict[str, str] = json.loads(self._key_file.read_text(encoding="ascii"))
+        return found
+
+    async def get_connection_info(self, timeout: float | None = None) -> dict[str, Any]:
+        """Return what engines and clients connect with, as soon as the controller tells.
+
+        Raises
+        ------
+        ClusterStartError
+            When it has ended, or does not in time.
+        """
+        try:
+            found: dict[str, Any] = await super().get_connection_info(timeout)
+        except RuntimeError as e:
+            raise ClusterStartError(why_ended(self)) from e
+        except TimeoutError as e:
+            raise ClusterStartError(f"{e}; log {self.output_file}") from e
         return found
 
     async def join(self, timeout: float | None = None) -> None:

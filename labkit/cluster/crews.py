@@ -8,15 +8,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ipyparallel.cluster.launcher import SSHEngineSetLauncher
-from traitlets import Bool, Dict
+from traitlets import Bool, Dict, Float
 
 from labkit.cluster.hostranges import expand
 from labkit.cluster.links import Links, new_token
 from labkit.cluster.roster import Agent, Roster
+from labkit.cluster.strays import Strays
 from labkit.cluster.watcherprocess import WatcherProcess
 from labkit.errors import ClusterError, suggestion
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "death"]
+
+
+def death(end: Mapping[str, Any]) -> str:
+    """Tell how an engine has ended, with the last lines of its log."""
+    last = "".join(f"\n  {line}" for line in end["lines"])
+    return (
+        f"engine {end['engine']} ended with status {end['status']}; {end['next']}; "
+        f"log {end['log']}{last}"
+    )
 
 
 class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
@@ -24,6 +34,11 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
 
     watched = Bool(
         True, help="Whether hosts that were lost, or did not come, get engines when they are back."
+    ).tag(config=True)
+    start_timeout = Float(
+        30.0,
+        help="How long a host may take until its engines are started, or for any other answer, in "
+        "seconds; a third of it for the connection.",
     ).tag(config=True)
     scaled = Dict(help="How many engines, where that was changed.")
     failures = Dict(help="Why there are no engines on a host, by its name.")
@@ -62,6 +77,16 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         """Return how many engines were started on each host that has some."""
         return {host: agent.engines for host, agent in self._running.items()}
 
+    def owed(self) -> dict[str, int]:
+        """Return how many engines hosts are to have that were out of reach when that was said."""
+        noted = {host: agent.engines for host, agent in self._running.items() if agent.pid}
+        strays = {stray.host for stray in self.strays}
+        return {
+            host: count
+            for host, count in self.scaled.items()
+            if noted.get(host, count) != count or (host in strays and not count)
+        }
+
     @functools.cached_property
     def _hosts(self) -> dict[str, Mapping[str, Any]]:
         """Each host by its name, with what is told of it."""
@@ -78,7 +103,16 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
 
     @functools.cached_property
     def _links(self) -> Links:
-        return Links(self._hosts, self.ssh_args, str(self.remote_python))
+        return Links(self._hosts, self.ssh_args, str(self.remote_python), self.start_timeout)
+
+    @functools.cached_property
+    def strays(self) -> Strays:
+        """Agents that could not be ended, of earlier engines of this profile, too."""
+        return Strays(self.profile_dir)
+
+    def give_up(self) -> None:
+        """Give up what any thread of this process does with hosts."""
+        self._links.cut()
 
     # ---------- what agents tell ----------
 
@@ -89,24 +123,41 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
 
     def reach(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return what each host tells of its agent: ``gone``, if it has none, or ``failed``."""
-
-        def ask(host: str) -> dict[str, Any]:
-            token = self.token_of(host) or new_token()
-            return self._links.ask(host, token, do="ask", what={})
-
-        return self._links.at_once(ask, hosts)
+        return self._links.at_once(self._tell, hosts)
 
     def replace(self, host: str, sessions: Iterable[str]) -> None:
         """Have a host start some engines anew, by their sessions."""
         self._tell(host, replace=list(sessions))
 
+    def inquire(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Ask agents how their engines do, and take note of those that have died for good.
+
+        Of a host with which this process has no connection, it hears in no other way.
+        """
+        answers = self._links.at_once(self._tell, hosts)
+        for host, answer in answers.items():
+            ends = answer.get("ends") or [engine["end"] for engine in answer.get("engines", ())]
+            if lost := [death(end) for end in ends if end and end["is_lost"]]:
+                self.lost[host] = lost
+            if "gone" in answer:
+                self._running.pop(host, None)
+                if not answer["given_up"]:
+                    self.failures[host] = "its agent has ended, and its engines with it"
+        return answers
+
+    def deaf(self, hosts: Iterable[str]) -> list[str]:
+        """Return those hosts of whose engines this process hears nothing by itself."""
+        agents = {host: self._running.get(host) for host in hosts}
+        return [host for host, agent in agents.items() if agent and agent.channel is None]
+
     def _tell(self, host: str, **what: Any) -> dict[str, Any]:
         """Tell an agent something over a new connection; return what it says of its engines.
 
         The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
-        the host cannot be reached.
+        the host cannot be reached. What the agent cannot do, ``cannot`` tells.
         """
-        return self._links.ask(host, self._running[host].token, do="ask", what=what)
+        token = self.token_of(host) or new_token()
+        return self._links.ask(host, token, do="ask", what=what)
 
     # ---------- what other processes do ----------
 

@@ -49,6 +49,18 @@ class Delivery:
     """How long it took until its environment was there."""
 
 
+@contextlib.contextmanager
+def _packing() -> Iterator[None]:
+    """Have hosts that need no wheels go on when these cannot be made."""
+    try:
+        yield
+    except OSError as e:
+        raise ClusterError(
+            f"what is installed here cannot be packed into {cache_root()}: {e}; mend that, or set "
+            "LABKIT_CACHE to another folder"
+        ) from e
+
+
 class Supplier:
     """Sends hosts what is installed here; any thread may use it.
 
@@ -73,9 +85,9 @@ class Supplier:
         Raises
         ------
         ClusterError
-            When something of it is not installed here.
+            When something of it is not installed here, or cannot be read.
         """
-        with self._lock:
+        with self._lock, _packing():
             return self._wanted
 
     @functools.cached_property
@@ -128,7 +140,8 @@ class Supplier:
         plural = "s" * (len(files) != 1)
         logger.info("%s: gets %d wheel%s, %.0f MB", channel.host, len(files), plural, size / 1e6)
         try:
-            return sum(map(channel.send_file, files))
+            with _packing():
+                return sum(map(channel.send_file, files))
         except ClusterError:
             # what the host has said last tells more: that its disk is full, for one
             channel.receive(time.monotonic() + _LAST_WORD_S)
@@ -137,7 +150,7 @@ class Supplier:
     def _packed(self, names: Sequence[str]) -> list[Path]:
         """Return the files of wheels; make those that are not in the cache."""
         folder = cache_root() / "wheels"
-        with self._lock, ThreadPoolExecutor() as pool:
+        with self._lock, _packing(), ThreadPoolExecutor() as pool:
             wheels = [self._wheels[name] for name in names]
             if new := sum(not wheel.path(folder).exists() for wheel in wheels):
                 logger.info("packing what is installed here, %d of %d", new, len(wheels))

@@ -10,11 +10,9 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from labkit.cluster import profiles
-from labkit.cluster.clusterfiles import controller_settings
+from labkit.cluster import clusterfiles, profiles
 from labkit.cluster.clusters import Cluster
 from labkit.cluster.hostprobe import PACKAGES
 from labkit.cluster.launchers import HostsLauncher
@@ -58,7 +56,7 @@ def examine(profile: str) -> list[Finding]:
     findings = [*_of_profile(found), *_of_ssh()]
     launcher = _launcher(found)
     with contextlib.ExitStack() as listening:
-        ports, open_ = _listen(found.folder, listening)
+        ports, open_ = _listen(found, listening)
         findings += ports
         hosts = launcher.probes(open_)
     return [*findings, *(f for host, probe in hosts.items() for f in _of_host(host, probe, open_))]
@@ -98,12 +96,13 @@ def _of_ssh() -> Iterator[Finding]:
 
 
 def _listen(
-    folder: Path, listening: contextlib.ExitStack
+    found: profiles.Profile, listening: contextlib.ExitStack
 ) -> tuple[list[Finding], list[tuple[str, int]]]:
     """Open the ports that engines need; return what has come of it, and one that is open."""
-    if (folder / "security" / "cluster-.json").exists():
-        return _of_running(folder)
-    told = controller_settings(folder)
+    file = clusterfiles.path(found.folder)
+    if file.exists():
+        return _of_cluster(found, clusterfiles.standing(file))
+    told = clusterfiles.controller_settings(found.folder)
     address = "" if told.get("ip") == "*" else told.get("ip", "127.0.0.1")
     findings, open_ = [], []
     for port in told.get("engine_ports", [0]):
@@ -120,8 +119,16 @@ def _listen(
     return findings, open_[:1]
 
 
-def _of_running(folder: Path) -> tuple[list[Finding], list[tuple[str, int]]]:
-    """Return the port at which the controller of a cluster that runs takes engines."""
+def _of_cluster(
+    found: profiles.Profile, standing: str
+) -> tuple[list[Finding], list[tuple[str, int]]]:
+    """Return the port at which the controller of a cluster takes engines, if it runs."""
+    if standing == "died":
+        remedy = f"labkit cluster restart --profile {found.name} starts it again"
+        return [_here("ports", False, f"the cluster's controller has died; {remedy}")], []
+    if standing != "running":
+        return [_here("ports", False, f"its cluster was started {standing}: examine it there")], []
+    folder = found.folder
     try:
         told = json.loads((folder / "security" / "ipcontroller-engine.json").read_text())
     except FileNotFoundError:

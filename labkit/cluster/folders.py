@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
 
 from labkit.errors import ProfileError
@@ -44,7 +45,7 @@ def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
     mode : int, optional
         Who may do what with it, before the umask.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished")
     unfinished.unlink(missing_ok=True)
     try:
         number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

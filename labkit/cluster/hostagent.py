@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -26,14 +27,15 @@ from typing import Any
 
 from labkit.cluster.hostengines import Engine
 from labkit.cluster.hostenvironment import is_missing, make
-from labkit.cluster.hostprobe import probe, versions
+from labkit.cluster.hostprobe import cores, probe, versions
 from labkit.cluster.hostprocesses import (
     GRACE_S,
+    HANDS,
     MARK,
     adopt_orphans,
     command_of,
     descendants,
-    die_with_agent,
+    die_with_parent,
     end_descendants,
     reaped,
     send,
@@ -52,6 +54,9 @@ from labkit.cluster.hostrequests import (
 __all__ = ["main"]
 
 _LOOK_S = 0.1
+
+#: How much is read of what an engine has said last, in bytes.
+_LAST_BYTES = 2**16
 
 #: Before the first, the second, ... time that an engine is started again; the last one holds on.
 _BACK_OFF_S = (1, 2, 4, 8, 16, 32, 60)
@@ -126,9 +131,11 @@ class _Agent:
             can, here = _count(self._request), versions(self._request)
             self._tell(can=can, pid=os.getpid(), versions=here)
             asked = json.loads(sys.stdin.readline() or "{}")
-            self._scale(asked.get("start", 0))
+            why_not = self._scale(asked.get("start", 0))
         except (OSError, ValueError) as e:
-            self._tell(failed=str(e))
+            why_not = str(e)
+        if why_not:
+            self._tell(failed=why_not)
             self._end()
             return
         self._tell(started=len(self._engines))
@@ -139,7 +146,9 @@ class _Agent:
         if not self._is_asked_to_stop:
             is_final = bool(self._engines) and all(e.is_given_up for e in self._engines.values())
             self._let_nannies_end()
-        left = self._end(leaves_word=is_final and not self._is_asked_to_stop)
+        ends = [engine.end for engine in self._engines.values() if engine.end is not None]
+        is_given_up = is_final and not self._is_asked_to_stop
+        left = self._end(last_words=ends if is_given_up else None)
         self._tell(ended=True, left=left, is_final=is_final)
 
     def _let_nannies_end(self) -> None:
@@ -151,12 +160,12 @@ class _Agent:
             time.sleep(_LOOK_S)
 
     def _is_needed(self) -> bool:
-        return any(e.pid is not None or e.due is not None for e in self._engines.values())
+        return any(engine.is_hopeful for engine in self._engines.values())
 
-    def _end(self, *, leaves_word: bool = False) -> list[int]:
+    def _end(self, *, last_words: list[dict[str, Any]] | None = None) -> list[int]:
         """End everything; return the processes that do not end."""
         left = end_descendants()
-        clear_desk(self._request["token"], leaves_word=leaves_word)
+        clear_desk(self._request["token"], last_words)
         if self._desk is not None:
             self._desk.close()
         return left
@@ -182,22 +191,29 @@ class _Agent:
         if not self._work.is_dir():
             raise OSError(f"there is no folder {self._work} to work in")
         self._desk = _open_desk(self._request["token"])
+        self._hands = _room_for_hands(self._request)
 
     # ---------- engines ----------
 
-    def _scale(self, count: int) -> None:
-        """Have so many engines, those with the smallest numbers."""
+    def _scale(self, count: int) -> str:
+        """Have so many engines, those with the smallest numbers.
+
+        Return why one of them cannot be started, if one cannot.
+        """
+        reasons = []
         for number in [number for number in self._engines if number >= count]:
             self._kill(self._engines.pop(number))
         for number in range(count):
             if number not in self._engines:
                 self._log(number).unlink(missing_ok=True)
                 self._engines[number] = Engine(number)
+            engine = self._engines[number]
             # one that was given up is wanted again
-            if self._engines[number].pid is None:
-                self._engines[number].restarts = 0
-                self._engines[number].is_given_up = False
-                self._start(self._engines[number])
+            if engine.pid is None:
+                engine.restarts = engine.vain = 0
+                engine.is_given_up = False
+                reasons.append(self._try_to_start(engine))
+        return next(filter(None, reasons), "")
 
     def _replace(self, sessions: list[str]) -> None:
         """Start engines anew that the controller has lost: that is no death of their own."""
@@ -218,23 +234,38 @@ class _Agent:
     def _drop_forgotten(self, known: list[str]) -> None:
         """End engines that the controller has lost: they would not register again."""
         for engine in self._engines.values():
-            if engine.session not in known and _REGISTERED in self._said(engine):
+            if engine.session not in known and self._has_registered(engine):
                 self._kill(engine)
 
-    def _said(self, engine: Engine) -> bytes:
-        """Return what its log has of its present life."""
+    def _has_registered(self, engine: Engine) -> bool:
+        """Test whether the controller has taken it in its present life; read only what is new."""
+        if not engine.is_registered:
+            new = self._read(engine, engine.read_to)
+            engine.is_registered = _REGISTERED in new
+            # these words may be there in part
+            engine.read_to += max(0, len(new) - len(_REGISTERED))
+        return engine.is_registered
+
+    def _said_last(self, engine: Engine) -> bytes:
+        """Return the end of what its log has of its present life."""
+        return self._read(engine, engine.begins, _LAST_BYTES)
+
+    def _read(self, engine: Engine, begin: int, most: int | None = None) -> bytes:
+        """Return what its log has from there on, and of that at most so much from the end."""
         # somebody may have removed it
         with contextlib.suppress(OSError), self._log(engine.number).open("rb") as log:
-            log.seek(engine.begins)
+            end = log.seek(0, os.SEEK_END)
+            log.seek(begin if most is None else max(begin, end - most))
             return log.read()
         return b""
 
     def _start(self, engine: Engine) -> None:
         request = self._request
         log = self._log(engine.number)
-        engine.begins = log.stat().st_size if log.exists() else 0
+        engine.begins = engine.read_to = log.stat().st_size if log.exists() else 0
+        engine.is_registered = False
         engine.session = f"{request['token']}-{engine.number}-{time.monotonic_ns()}"
-        engine.due = None
+        engine.due = engine.end = None
         with log.open("ab") as out:
             process = subprocess.Popen(
                 [
@@ -252,12 +283,13 @@ class _Agent:
                 cwd=self._work,
                 start_new_session=True,
                 # safe: this process has one thread
-                preexec_fn=die_with_agent,  # noqa: PLW1509
+                preexec_fn=die_with_parent,  # noqa: PLW1509
                 env={
                     **request["threads"],
                     **os.environ,
                     **request["environment"],
                     MARK: request["token"],
+                    HANDS: self._hands,
                 },
             )
         self._processes.append(process)
@@ -291,15 +323,22 @@ class _Agent:
         with connection, contextlib.suppress(OSError, ValueError):
             connection.settimeout(ASK_S)
             with connection.makefile("rwb") as lines:
-                self._obey(json.loads(lines.readline()))
+                why_not = self._obey(json.loads(lines.readline()))
                 engines = [self._facts(engine) for engine in self._engines.values()]
-                lines.write(json.dumps({"engines": engines}).encode() + b"\n")
+                told = {"engines": engines, **({"cannot": why_not} if why_not else {})}
+                lines.write(json.dumps(told).encode() + b"\n")
 
     def _facts(self, engine: Engine) -> dict[str, Any]:
-        is_registered = engine.pid is not None and _REGISTERED in self._said(engine)
-        return {**engine.facts(), "registered": is_registered}
+        is_registered = engine.pid is not None and self._has_registered(engine)
+        told = {} if is_registered else self._last_words(engine)
+        return {**engine.facts(), "registered": is_registered, **told}
 
-    def _obey(self, request: dict[str, Any]) -> None:
+    def _last_words(self, engine: Engine) -> dict[str, Any]:
+        lines = self._said_last(engine).decode(errors="replace").splitlines()[-5:]
+        return {"log": str(self._log(engine.number)), "lines": lines}
+
+    def _obey(self, request: dict[str, Any]) -> str:
+        """Do what is asked for; return why that does not work, if it does not."""
         if "stop" in request:
             self._is_asked_to_stop = True
         elif "signal" in request:
@@ -309,9 +348,10 @@ class _Agent:
         elif "scale" in request:
             self._record(f"engines wanted: {request['scale']}, until now {len(self._engines)}")
             self._drop_forgotten(request["known"])
-            self._scale(request["scale"])
+            return self._scale(request["scale"])
         elif "replace" in request:
             self._replace(request["replace"])
+        return ""
 
     def _hang_up(self) -> None:
         """Let go of a connection of which the other end has gone."""
@@ -329,40 +369,54 @@ class _Agent:
         for engine in self._engines.values():
             if engine.due is not None and time.monotonic() >= engine.due:
                 self._try_to_start(engine)
+            elif engine.vain and engine.pid is not None and self._has_registered(engine):
+                engine.vain = 0
 
-    def _try_to_start(self, engine: Engine) -> None:
+    def _try_to_start(self, engine: Engine) -> str:
+        """Start an engine; return why that does not work, if it does not."""
         try:
             self._start(engine)
         except OSError as e:
             # of memory, for one: the others go on
-            engine.due = None
-            self._record(f"engine {engine.number} cannot be started again: {e}")
+            again_s = self._put_off(engine)
+            why = f"engine {engine.number} cannot be started: {e}"
+            self._record(f"{why}; it is tried again in {again_s} s")
+            return why
+        return ""
+
+    def _put_off(self, engine: Engine) -> int:
+        """Have an engine started later, and later each time; return in how many seconds."""
+        again_s = _BACK_OFF_S[min(engine.vain, len(_BACK_OFF_S) - 1)]
+        engine.vain += 1
+        engine.due = time.monotonic() + again_s
+        return again_s
 
     def _note_end(self, engine: Engine, status: int) -> None:
         engine.pid, engine.status = None, status
-        said = self._said(engine)
-        next_ = self._decide(engine, said)
-        lines = said.decode(errors="replace").splitlines()[-5:]
-        log_file = str(self._log(engine.number))
+        next_ = self._decide(engine)
         self._record(f"engine {engine.number} ended with status {status}; {next_}")
-        self._tell(
-            engine=engine.number,
-            status=status,
-            log=log_file,
-            lines=lines,
-            next=next_,
-            is_lost=engine.due is None,
-        )
+        engine.end = {
+            "engine": engine.number,
+            "status": status,
+            "next": next_,
+            "is_lost": engine.due is None,
+            **self._last_words(engine),
+        }
+        self._tell(**engine.end)
 
-    def _decide(self, engine: Engine, said: bytes) -> str:
+    def _decide(self, engine: Engine) -> str:
         """Decide whether an engine that has ended is to be started again; tell what comes next."""
         again_s = _BACK_OFF_S[min(engine.restarts, len(_BACK_OFF_S) - 1)]
-        if _REGISTERED not in said:
-            # one that had before has lost the controller, and may find it again later
-            engine.is_given_up = not engine.was_registered
-            return "it had not registered, and is not started again"
-        engine.was_registered = True
-        if _FORSAKEN not in said:
+        has_registered = self._has_registered(engine)
+        if not has_registered and engine.was_registered:
+            # it has lost the controller, and may find it again
+            return f"it had not registered; it is started again in {self._put_off(engine)} s"
+        if not has_registered:
+            engine.is_given_up = True
+            again = f"labkit cluster scale {self._request['host']}=... does so"
+            return f"it had not registered, and is not started again: {again}"
+        engine.was_registered, engine.vain = True, 0
+        if _FORSAKEN not in self._said_last(engine):
             if engine.restarts >= self._request["restarts"]:
                 engine.is_given_up = True
                 return f"it is not started again (restarts: {engine.restarts})"
@@ -389,11 +443,20 @@ def _open_desk(token: str) -> socket.socket:
     return desk
 
 
+def _room_for_hands(request: dict[str, Any]) -> str:
+    """Make the folder in which the hands of engines have theirs, where engines have such things."""
+    place = request["environment"].get("TMPDIR", "")
+    room = tempfile.mkdtemp(
+        prefix="labkit-hands-", dir=place if os.access(place, os.W_OK) else None
+    )
+    # so it is found by whoever tidies
+    (desk_folder(request["token"]) / HANDS).symlink_to(room)
+    return room
+
+
 def _count(request: dict[str, Any]) -> int:
     wanted = request["engines"]
     if isinstance(wanted, int):
         return wanted
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     spared = int(wanted.partition("-")[2] or 0)
-    return int(max(1, (cores - spared) // request["threads_per_engine"]))
+    return int(max(1, (cores() - spared) // request["threads_per_engine"]))

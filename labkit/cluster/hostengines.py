@@ -27,10 +27,23 @@ class Engine:
         self.session = ""
         #: Where in its log this life begins.
         self.begins = 0
+        #: How far that was read, to find out whether it has registered.
+        self.read_to = 0
+        #: Whether the controller has taken it in this life.
+        self.is_registered = False
         #: Whether the controller has taken it in one of its lives.
         self.was_registered = False
         #: Whether it has died for good, and not for want of a controller.
         self.is_given_up = False
+        #: How often in a row it could not be started, or has not registered.
+        self.vain = 0
+        #: What there is to tell of its last end; None while it lives.
+        self.end: dict[str, Any] | None = None
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether it lives, or is to live again, and has not been in vain."""
+        return (self.pid is not None or self.due is not None) and not self.vain
 
     def facts(self) -> dict[str, Any]:
         """Return what there is to tell of it."""
@@ -42,4 +55,5 @@ class Engine:
             "status": self.status,
             "session": self.session,
             "given_up": self.is_given_up,
+            "end": self.end,
         }

@@ -3,13 +3,14 @@
 It is sent there as it stands, runs under a Python that the host has, and imports nothing but
 the standard library. Wheels are unpacked once, into ``wheels``; the files of an environment,
 below ``environments``, are links to these. Whatever is there is whole: it is made under another
-name, and renamed.
+name, written to the disk, and renamed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -50,7 +51,17 @@ sys.exit({attribute}())
 def is_missing(request: dict[str, Any]) -> bool:
     """Test whether this is not the interpreter of the environment that is asked for."""
     wanted = request.get("venv")
-    return wanted is not None and Path(sys.prefix).name != wanted["name"]
+    return wanted is not None and Path(sys.prefix).name.rpartition("-")[0] != wanted["name"]
+
+
+def _own(name: str) -> str:
+    """Return what an environment is called that this interpreter makes.
+
+    Hosts that share their homes may have it at different places: each environment begins at
+    one of them, and is none where there is nothing at that place.
+    """
+    place = hashlib.sha256(os.path.realpath(sys.executable).encode()).hexdigest()
+    return f"{name}-{place[:8]}"
 
 
 def unfit(wanted: dict[str, Any]) -> str | None:
@@ -83,7 +94,7 @@ def make(request: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dic
     for folder in (environments, wheels):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _alone(root):
-        python = environments / wanted["name"] / "bin" / "python"
+        python = environments / _own(wanted["name"]) / "bin" / "python"
         # another one may have made it meanwhile
         if not os.access(python, os.X_OK):
             lacking = [name for name in wanted["wheels"] if not (wheels / name).is_dir()]
@@ -122,6 +133,8 @@ def _unfinished(folder: Path) -> Iterator[Path]:
 
 def _put(made: Path, place: Path) -> None:
     """Rename a folder; what is there already is the same, or broken."""
+    # after a power cut, a new name may stand for files whose content was never written
+    os.sync()
     if place.exists():
         with _unfinished(place.parent) as old, contextlib.suppress(FileNotFoundError):
             place.rename(old / "old")
@@ -173,7 +186,7 @@ def _make(request: dict[str, Any], environments: Path, wheels: Path) -> str | No
 
     wanted = request["venv"]
     with _unfinished(environments) as folder:
-        made = folder / wanted["name"]
+        made = folder / _own(wanted["name"])
         Builder(symlinks=True).create(made)
         site = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(made)}))
         for name in wanted["wheels"]:
@@ -184,7 +197,7 @@ def _make(request: dict[str, Any], environments: Path, wheels: Path) -> str | No
                     _write(made / "bin" / entry.name, _call(entry).encode())
         if why := _trouble(made / "bin" / "python", wanted["imports"], request["environment"]):
             return why
-        _put(made, environments / wanted["name"])
+        _put(made, environments / made.name)
     return None
 
 

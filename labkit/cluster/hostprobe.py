@@ -17,7 +17,7 @@ from typing import Any
 
 from labkit.cluster.hostenvironment import is_missing, unfit
 
-__all__ = ["PACKAGES", "probe", "versions"]
+__all__ = ["PACKAGES", "cores", "probe", "versions"]
 
 #: What engines need beside Python.
 PACKAGES = ("ipyparallel", "numpy", "numba", "labkit")
@@ -29,7 +29,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     """Return versions, clock, folders, connections and threads as this host has them."""
     found = {
         "versions": versions(request),
-        "cores": _cores(),
+        "cores": cores(),
         "sees_profile": Path(request["profile_dir"], request["mark"]).exists(),
         "closed": _closed(request["controller"]),
         "wrong_directory": _wrong_directory(request["directory"]),
@@ -62,7 +62,8 @@ def _venv(request: dict[str, Any]) -> dict[str, Any] | None:
     return {"is_there": is_there, "unfit": None if is_there else unfit(request["venv"])}
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many processors engines may use here."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

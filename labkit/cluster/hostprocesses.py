@@ -17,12 +17,13 @@ from pathlib import Path
 
 __all__ = [
     "GRACE_S",
+    "HANDS",
     "MARK",
     "STOP_S",
     "adopt_orphans",
     "command_of",
     "descendants",
-    "die_with_agent",
+    "die_with_parent",
     "end_descendants",
     "is_agent",
     "marked",
@@ -39,6 +40,9 @@ STOP_S = 4.0
 
 #: The variable by which all that engines have started is found, whatever has become of it.
 MARK = "LABKIT_AGENT"
+
+#: The variable by which engines are told where their hands have folders: see labkit.engine.hand.
+HANDS = "LABKIT_HANDS"
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -123,9 +127,9 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value)
 
 
-def die_with_agent() -> None:
-    """Have this process killed when the agent, its parent, ends."""
-    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have this process get a signal when its parent ends."""
+    _prctl(_PR_SET_PDEATHSIG, int(number))
 
 
 def adopt_orphans() -> None:

@@ -5,6 +5,7 @@ It imports nothing but the standard library, and what is sent with it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 from labkit.cluster.hostprocesses import (
     GRACE_S,
+    HANDS,
     STOP_S,
     descendants,
     is_agent,
@@ -60,22 +62,42 @@ def log_name(request: dict[str, Any]) -> str:
 
 def desk_folder(token: str) -> Path:
     """Return the private folder of the socket at which an agent takes requests."""
-    return Path(tempfile.gettempdir(), token)
+    # a login may have another TMPDIR than the one before, and a socket's path has to be short
+    folder = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+    return Path(folder, token)
 
 
-def clear_desk(token: str, *, leaves_word: bool) -> None:
-    """Remove the socket of an agent, and have those who ask for it know if it has given up."""
+def clear_desk(token: str, last_words: list[dict[str, Any]] | None) -> None:
+    """Remove the socket of an agent; one that has given up leaves word how its engines ended."""
     folder = desk_folder(token)
-    if not leaves_word:
-        shutil.rmtree(folder, ignore_errors=True)
+    if last_words is None:
+        _remove(folder)
         return
-    # before the socket goes: nobody is to find neither
-    (folder / _GIVEN_UP).touch()
-    (folder / "desk").unlink()
+    _remove_hands(folder)
+    # whoever tidies may have removed the folder, and an empty file will do when the disk is full
+    with contextlib.suppress(OSError):
+        # before the socket goes: nobody is to find neither
+        (folder / _GIVEN_UP).write_text(json.dumps(last_words))
+    (folder / "desk").unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    _remove_hands(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_hands(folder: Path) -> None:
+    """Remove what hands of killed engines have left."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree((folder / HANDS).readlink(), ignore_errors=True)
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Hand a request over to the agent of a token; return its answer."""
+    """Hand a request over to the agent of a token; return its answer.
+
+    It is ``gone`` when there is none any more; then ``ends`` tells how its engines have died, if
+    it has given them up.
+    """
     desk = desk_folder(request["token"]) / "desk"
     try:
         if desk.parent.stat().st_uid != os.getuid():
@@ -89,7 +111,32 @@ def ask(request: dict[str, Any]) -> dict[str, Any]:
                 answer: dict[str, Any] = json.loads(lines.readline())
                 return answer
     except (FileNotFoundError, ConnectionError, ValueError):
-        return {"gone": True, "given_up": desk.with_name(_GIVEN_UP).exists()}
+        return _silence(request["token"], desk)
+
+
+def _agents(token: str) -> list[int]:
+    """Return the processes of a token that have any of their own, as no other who asks has."""
+    return [pid for pid in named(token) if any(descendants(pid))]
+
+
+def _silence(token: str, desk: Path) -> dict[str, Any]:
+    """Tell whether an agent that does not answer has ended."""
+    deadline = time.monotonic() + GRACE_S
+    while agents := _agents(token):
+        if time.monotonic() > deadline:
+            return {
+                "failed": f"its agent, process {agents[0]}, runs, but does not answer at {desk}; "
+                "labkit cluster restart ends it"
+            }
+        time.sleep(0.05)
+    return {"gone": True, **_last_words(desk.with_name(_GIVEN_UP))}
+
+
+def _last_words(file: Path) -> dict[str, Any]:
+    try:
+        return {"given_up": True, "ends": json.loads(file.read_text())}
+    except (OSError, ValueError):
+        return {"given_up": file.exists(), "ends": []}
 
 
 def logs(request: dict[str, Any]) -> dict[str, Any]:
@@ -127,12 +174,10 @@ def _end_agent(agent: int, token: str) -> None:
 
 def _end_marked(token: str) -> list[int]:
     """Kill what engines of an agent have left; return the processes that do not end."""
-    shutil.rmtree(desk_folder(token), ignore_errors=True)
     deadline = time.monotonic() + GRACE_S
-    while left := marked(token):
-        if time.monotonic() > deadline:
-            break
+    while (left := marked(token)) and time.monotonic() < deadline:
         for pid in left:
             send(pid, signal.SIGKILL)
         time.sleep(0.02)
+    _remove(desk_folder(token))
     return left

@@ -72,7 +72,8 @@ def command_line(
     none = f"no Python starts there, of {', '.join(candidates)}: {_OTHER}"
     words = [*map(_quoted, candidates)]
     if venv is not None:
-        words.insert(0, f'"$root/environments/{venv}/bin/python"')
+        # one for each place at which hosts that share this folder have an interpreter
+        words.insert(0, f'"$root"/environments/{venv}-*/bin/python')
     told = [
         f"{name}={shlex.quote(environment[name])}"
         for name in ("LABKIT_CACHE", "XDG_CACHE_HOME")

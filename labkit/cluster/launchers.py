@@ -8,7 +8,7 @@ import functools
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +17,11 @@ from ipyparallel.cluster.launcher import BaseLauncher, NotRunning
 from traitlets import Bool, Enum, Float, Integer, List, Unicode, Union
 
 from labkit.cluster.configs import ENGINE
-from labkit.cluster.crews import Crew
+from labkit.cluster.crews import Crew, death
 from labkit.cluster.deliveries import Delivery, Supplier
 from labkit.cluster.links import new_token
 from labkit.cluster.roster import Agent
+from labkit.cluster.strays import Stray
 from labkit.cluster.versions import differences, refusal
 from labkit.engine.threads import THREADS, limited
 from labkit.errors import ClusterError, ClusterStartError
@@ -29,8 +30,23 @@ __all__ = ["HostsLauncher"]
 
 _R = TypeVar("_R")
 
+#: Why a host has no engines yet that is about to be sent what they need.
+_LACKING = "it has no environment yet, and gets one"
+
+#: Why it has none when it was sent that.
+_BROKEN = (
+    "its environment was made, and the Python in it does not start there: log in, and execute "
+    "~/.cache/labkit/environments/{}-*/bin/python to see why"
+)
+
+#: A host that could not get its environment is sent nothing for so long, by the same process.
+_AGAIN_S = 600.0
+
 #: For a stop: how long an agent may take before it is looked for over a new connection.
 _AGENT_S = 3.0
+
+#: How often to look whether what was given up has ended.
+_LOOK_S = 0.2
 
 
 class HostsLauncher(Crew):
@@ -50,9 +66,6 @@ class HostsLauncher(Crew):
         default_value="auto",
         help="Whether all hosts see the profile's folder at the same path; auto looks.",
     ).tag(config=True, to_dict=True)
-    start_timeout = Float(
-        30.0, help="How long a host may take until its engines are started, in seconds."
-    ).tag(config=True)
     restarts = Integer(5, min=0, help="How often an engine that has died is started again.").tag(
         config=True
     )
@@ -67,6 +80,8 @@ class HostsLauncher(Crew):
         super().__init__(*args, **kwargs)
         #: What was sent to hosts at the last start, by name.
         self.deliveries: dict[str, Delivery] = {}
+        #: When a delivery was last tried in vain, and why it was, by host.
+        self._futile: dict[str, tuple[float, str]] = {}
 
     # ---------- what ipyparallel asks for ----------
 
@@ -104,29 +119,24 @@ class HostsLauncher(Crew):
         """
         # ipyparallel wants it looked up in this thread
         self.loop  # noqa: B018
-        hosts = self.wanted
-        self._began = time.monotonic()
+        self._began, hosts = time.monotonic(), self.wanted
         self.failures, self.deliveries = {}, {}
-        with self.roster.held(), self._mark() as mark:
-            if self._is_unlimited(n):
-                await self._everywhere(functools.partial(self._launch, mark=mark), hosts)
-            else:
-                begun = await self._everywhere(functools.partial(self._begin, mark=mark), hosts)
-                allowed = self._allowed(begun, n)
-                able = [host for host, can in begun.items() if can]
-                await self._everywhere(lambda host: self._engage(host, allowed[host]), able)
-                self.scaled = {**self.scaled, **allowed}
-            # in the order of the inventory
-            self.failures = {host: self.failures[host] for host in hosts if host in self.failures}
-            self.note()
+        await self._apart(self._start, None if self._is_unlimited(n) else n)
         for host, why in self.failures.items():
             self.log.warning("no engines on %s: %s", host, why)
         self.log.info("%d engines on %d of %d hosts", self.n, len(self._running), len(hosts))
         self.notify_start(sorted(self._running))
         if not self._running:
             self._give_up()
-        self._see_to_watcher()
         return sorted(self._running)
+
+    def _start(self, n: int | None) -> None:
+        hosts = self.wanted
+        with self.roster.held(self._links.given_up):
+            self._launch_all(hosts, n)
+        self._complete(hosts)
+        if self._running:
+            self._see_to_watcher()
 
     @contextlib.contextmanager
     def _mark(self) -> Iterator[str]:
@@ -148,16 +158,29 @@ class HostsLauncher(Crew):
 
     async def stop(self) -> None:
         """End all engines on all hosts, and return when they have ended."""
-        self._watcher.end()
-        self.update()
-        await self._everywhere(self._end, self._running)
+        await self._apart(self._stop)
         for host, why in self.unstopped.items():
             self.log.warning(
-                "%s: what runs there ends when it misses the controller: %s", host, why
+                "%s: what runs there is not known to have ended: %s; it ends by itself when it "
+                "misses the controller, and before engines are started there again",
+                host,
+                why,
             )
-        self._running.clear()
-        self.roster.remove()
         self.notify_stop({"exit_code": 0, "identifier": self.identifier})
+
+    def _stop(self) -> None:
+        self.unstopped = {}
+        # it may hold the roster
+        self._watcher.end()
+        with self.roster.held(self._links.given_up):
+            # whoever held it meanwhile may have started another one
+            self._watcher.end()
+            self.update()
+            self._links.at_once(self._end, self._running)
+            before = {stray.host for stray in self.strays} & set(self._hosts)
+            self._links.at_once(self._note_strays, before - set(self.unstopped))
+            self._running.clear()
+            self.roster.remove()
 
     def signal(self, sig: int) -> None:
         """Send all engines a signal."""
@@ -189,7 +212,7 @@ class HostsLauncher(Crew):
 
     def asked(self, host: str) -> int | str:
         """Return how many engines a host is to have: a number, or ``"cores"`` and the like."""
-        count: int | str = self.scaled.get(host, self._hosts[host].get("n", 1))
+        count: int | str = self.scaled.get(host, self._hosts.get(host, {}).get("n", 1))
         return count
 
     def tails(self, hosts: Iterable[str], lines: int) -> dict[str, dict[str, Any]]:
@@ -235,13 +258,13 @@ class HostsLauncher(Crew):
         self.loop  # noqa: B018
         self.lost = {h: told for h, told in self.lost.items() if h not in counts}
         self.deliveries = {}
-        with self.roster.held(), self._mark() as mark:
-            self.update()
+        await self._apart(self._scale, counts, list(known))
+
+    def _scale(self, counts: Mapping[str, int], known: Sequence[str]) -> None:
+        with self._held():
             self.scaled = {**self.scaled, **counts}
-            self.failures = {h: why for h, why in self.failures.items() if h not in counts}
-            scale = {host: {"scale": count, "known": list(known)} for host, count in counts.items()}
-            await self._everywhere(lambda host: self._rescale(host, scale[host], mark), counts)
-            self.note()
+            self._resize_all(counts, known)
+        self._complete(counts)
         self._see_to_watcher()
 
     # ---------- what the watcher asks for ----------
@@ -258,20 +281,43 @@ class HostsLauncher(Crew):
         -------
         list of str
             Those for which that was tried; ``failures`` says where it was in vain.
+
+        Raises
+        ------
+        ClusterError
+            When somebody else is at work for long, or has stopped everything.
         """
-        with self.roster.held(), self._mark() as mark:
-            self.update()
+        with self._held():
             hosts = [h for h in self.wanted if h in tokens and self.token_of(h) == tokens[h]]
             self._links.at_once(self._end, [host for host in hosts if host in self._running])
             self.failures = {h: why for h, why in self.failures.items() if h not in hosts}
-            # if this process is killed now, a stop finds what it has begun
-            self._running |= {host: Agent(0, new_token(), 0) for host in hosts}
-            self.note()
-            # one for all threads
-            self._supplier  # noqa: B018
-            self._links.at_once(functools.partial(self._launch, mark=mark), hosts)
-            self.note()
+            self._launch_all(hosts)
         return hosts
+
+    def settle(self, hosts: Collection[str], known: Iterable[str]) -> None:
+        """Have hosts obey that were out of reach when they were to have other numbers of engines.
+
+        Raises
+        ------
+        ClusterError
+            As of :meth:`bring_back`.
+        """
+        with self._held():
+            counts = {host: count for host, count in self.owed().items() if host in hosts}
+            self._resize_all(counts, list(known))
+
+    def provide(self) -> None:
+        """Have hosts that lack their environment get it, and start them: that may take minutes."""
+        self.update()
+        lacking = self._lacking(self.failures)
+        try:
+            self._complete(lacking)
+        except ClusterError as e:
+            self.log.info("%s", e)
+            return
+        for host in lacking:
+            if host in self.failures:
+                self.log.info("%s: %s", host, self.failures[host])
 
     # ---------- which hosts, and how many engines ----------
 
@@ -297,11 +343,89 @@ class HostsLauncher(Crew):
     def _supplier(self) -> Supplier:
         return Supplier(self._links, self.packages, self.delivery_timeout)
 
-    async def _everywhere(self, work: Callable[[str], _R], hosts: Iterable[str]) -> dict[str, _R]:
-        """Do the same for all hosts at once."""
+    async def _apart(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Work in another thread; when it is given up, it soon ends, and this not before it."""
+        task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                self._links.cut()
+                await asyncio.wait([task], timeout=_LOOK_S)
+            self._links.given_up.clear()
+            # that it could not go on is no news
+            task.exception()
+            raise
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the roster of engines that run, and take note of what is in it.
+
+        Raises
+        ------
+        ClusterError
+            When they were stopped meanwhile.
+        """
+        with self.roster.held(self._links.given_up):
+            if self.roster.read() is None:
+                raise ClusterError("somebody has stopped these engines meanwhile")
+            self.update()
+            yield
+
+    # ---------- some hosts ----------
+
+    def _expect(self, hosts: Iterable[str]) -> None:
+        """Write down what is about to begin: if this process is killed, a stop finds it."""
+        self._running |= {host: Agent(0, new_token(), 0) for host in hosts}
+        self.note()
+        if self.parent is not None:
+            self.parent.update_cluster_file()
+
+    def _launch_all(self, hosts: Sequence[str], n: int | None = None) -> None:
+        """Start hosts, with at most n engines in all; those that lack their environment do not."""
+        self._expect(hosts)
         # one for all threads
         self._supplier  # noqa: B018
-        return await asyncio.to_thread(self._links.at_once, work, hosts)
+        with self._mark() as mark:
+            if n is None:
+                self._links.at_once(functools.partial(self._launch, mark=mark), hosts)
+            else:
+                begun = self._links.at_once(functools.partial(self._begin, mark=mark), hosts)
+                allowed = self._allowed(begun, n)
+                able = [host for host, can in begun.items() if can]
+                self._links.at_once(lambda host: self._engage(host, allowed[host]), able)
+                self.scaled = {**self.scaled, **allowed}
+        # in the order of the inventory
+        self.failures = {host: self.failures[host] for host in self._hosts if host in self.failures}
+        self.note()
+
+    def _complete(self, hosts: Iterable[str]) -> None:
+        """Start those hosts that lacked their environment, when they have got it.
+
+        That may take minutes, in which others may start and end engines.
+        """
+        lacking = self._lacking(hosts)
+        if not lacking:
+            return
+        failures = self._links.at_once(self._equip, lacking)
+        with self._held():
+            due = [host for host in lacking if host in self.wanted and self._is_free(host)]
+            for host in due:
+                self.failures.pop(host, None)
+            self.failures |= {host: failures[host] for host in due if failures[host]}
+            self._launch_all([host for host in due if not failures[host]])
+            name = _name(self._supplier.wanted())
+            for host in due:
+                if self.failures.get(host) == _LACKING:
+                    self.failures[host] = _BROKEN.format(name)
+            self.note()
+
+    def _lacking(self, hosts: Iterable[str]) -> list[str]:
+        return [host for host in hosts if self.failures.get(host) == _LACKING]
+
+    def _is_free(self, host: str) -> bool:
+        """Test whether a host has no agent, and why is either not known or to be mended."""
+        return host not in self._running and self.failures.get(host) in (None, _LACKING)
 
     # ---------- one host ----------
 
@@ -312,18 +436,16 @@ class HostsLauncher(Crew):
 
     def _begin(self, host: str, mark: str) -> int:
         """Start the agent of a host; return how many engines it can have."""
-        noted = self._running.pop(host, None)
-        token = noted.token if noted is not None else new_token()
+        token = self._running.pop(host).token
         try:
+            self._end_strays(host)
             with self._links.gate(host):
                 agent, report = self._called(host, token, mark)
-                if agent is None:
-                    self._equip(host)
-                    agent, report = self._called(host, token, mark)
-            if agent is None:
-                raise ClusterError("its environment was made, and is not there any more")
         except ClusterError as e:
             self._note_failure(host, e)
+            return 0
+        if agent is None:
+            self.failures[host] = _LACKING
             return 0
         self._running[host] = agent
         return int(report["can"])
@@ -345,12 +467,20 @@ class HostsLauncher(Crew):
             return None, report
         return Agent(report["pid"], token, 0, channel), report
 
-    def _equip(self, host: str) -> None:
-        """Have a host get its environment."""
+    def _equip(self, host: str) -> str:
+        """Have a host get its environment; return why it has not, if it has not."""
+        if (futile := self._futile.get(host)) and time.monotonic() - futile[0] < _AGAIN_S:
+            return futile[1]
         self.log.info("%s: has no environment for these packages yet; it gets one", host)
-        made = self._supplier.deliver(host, self._hosts[host].get("environment", {}))
+        try:
+            made = self._supplier.deliver(host, self._hosts[host].get("environment", {}))
+        except ClusterError as e:
+            why = str(e).removeprefix(f"{host}: ")
+            self._futile[host] = time.monotonic(), why
+            return why
         self.deliveries[host] = made
         self.log.info("%s: %d wheels were sent, %.1f s", host, made.wheels, made.seconds)
+        return ""
 
     def _check_versions(self, host: str, there: Mapping[str, str | None]) -> None:
         """Note what is different on a host, or refuse it.
@@ -427,7 +557,9 @@ class HostsLauncher(Crew):
             if not is_current or not report["is_final"]:
                 # others may have taken its place, or the watcher will start it again
                 return
-            self._running.pop(host, None)
+            agent = self._running.pop(host, None)
+            if agent is not None and agent.channel is not None:
+                agent.channel.close()
             if not self._running and self.state == "running":
                 stop_data = {"exit_code": None, "identifier": self.identifier}
                 # nobody may be there any more to take note
@@ -435,34 +567,49 @@ class HostsLauncher(Crew):
                     self.loop.add_callback(self.notify_stop, stop_data)
 
     def _note_death(self, host: str, report: dict[str, Any]) -> None:
-        last = "".join(f"\n  {line}" for line in report["lines"])
-        told = (
-            f"engine {report['engine']} ended with status {report['status']}; {report['next']}; "
-            f"log {report['log']}{last}"
-        )
+        told = death(report)
         self.log.warning("%s: %s", host, told)
         if report["is_lost"]:
             self.lost.setdefault(host, []).append(told)
 
-    def _rescale(self, host: str, scale: dict[str, Any], mark: str) -> None:
-        agent, count = self._running.get(host), scale["scale"]
-        if agent is not None:
-            answer = self._tell(host, **scale)
-            if "engines" in answer and count:
-                agent.engines = count
-                return
-            if "failed" in answer:
-                self.failures[host] = answer["failed"]
-                return
-        if agent is not None:
+    def _resize_all(self, counts: Mapping[str, int], known: Sequence[str]) -> None:
+        """Have other numbers of engines on some hosts."""
+        self.failures = {h: why for h, why in self.failures.items() if h not in counts}
+        self._links.at_once(lambda host: self._resize(host, counts[host], known), counts)
+        self._launch_all([host for host, count in counts.items() if count and self._is_free(host)])
+
+    def _resize(self, host: str, count: int, known: Sequence[str]) -> None:
+        """Have the agent of a host look after so many engines, if it has one."""
+        agent = self._running.get(host)
+        if agent is None:
+            if not count:
+                self._note_strays(host)
+            return
+        answer = self._rescaled(host, scale=count, known=known)
+        if "engines" in answer:
+            agent.engines = len(answer["engines"])
+        if why := answer.get("failed") or answer.get("cannot"):
+            self.failures[host] = why
+        if "gone" in answer or ("engines" in answer and not count):
             self._end(host)
             self._running.pop(host, None)
-        if count and self._begin(host, mark):
-            self._engage(host, count)
+
+    def _rescaled(self, host: str, **scale: Any) -> dict[str, Any]:
+        """Tell an agent how many engines to have; return its answer."""
+        answer = self._tell(host, **scale)
+        if "failed" not in answer:
+            return answer
+        # it may have been obeyed, and only the answer was late
+        late = self._tell(host)
+        is_obeyed = "engines" in late and len(late["engines"]) == scale["scale"]
+        return late if is_obeyed or "gone" in late else {**late, **answer}
 
     def _end(self, host: str) -> None:
         """Stop what runs on a host, and note if that may not have worked."""
-        agent = self._running[host]
+        agent = self._running.get(host)
+        if agent is None:
+            # it has ended meanwhile
+            return
         if agent.channel is not None:
             try:
                 agent.channel.send(stop=True)
@@ -474,11 +621,38 @@ class HostsLauncher(Crew):
                 pass
             finally:
                 agent.channel.close()
-        answer = self._links.ask(host, agent.token, do="stop", pid=agent.pid)
+        stray = Stray(host, agent.token, agent.pid)
+        if why := self._end_stray(stray):
+            self.unstopped[host] = why
+            self.strays.add(stray)
+
+    def _end_stray(self, stray: Stray) -> str:
+        """End an agent over a new connection; return why it may still run, if it may."""
+        answer = self._links.ask(stray.host, stray.token, do="stop", pid=stray.pid)
         if "failed" in answer:
-            self.unstopped[host] = answer["failed"]
-        elif answer["left"]:
-            self.unstopped[host] = _survivors(answer["left"])
+            return str(answer["failed"])
+        return _survivors(answer["left"]) if answer["left"] else ""
+
+    def _end_strays(self, host: str) -> None:
+        """End what could not be ended before: it would find the controller, and stay.
+
+        Raises
+        ------
+        ClusterError
+            When it may still run.
+        """
+        for stray in self.strays.of(host):
+            if why := self._end_stray(stray):
+                raise ClusterError(f"{host}: {why}")
+            self.strays.remove(stray)
+            self.unstopped.pop(host, None)
+
+    def _note_strays(self, host: str) -> None:
+        """End what could not be ended before, and note if that does not work again."""
+        try:
+            self._end_strays(host)
+        except ClusterError as e:
+            self.unstopped[host] = str(e).removeprefix(f"{host}: ")
 
     def _tail(self, host: str, mark: str, lines: int) -> dict[str, Any]:
         place = self._place(host, mark)
@@ -490,7 +664,7 @@ class HostsLauncher(Crew):
         except ClusterError as e:
             return {"failed": str(e), "check": "environment"}
         began = time.monotonic()
-        found = self._links.ask(host, new_token(), self.start_timeout, **told)
+        found = self._links.ask(host, new_token(), **told)
         # the clocks are compared where the answer has just come
         told_later = {"ahead_s": found["clock"] - time.time()} if "clock" in found else {}
         return {**found, **told_later, "seconds": time.monotonic() - began, "asked": told}

@@ -7,6 +7,7 @@ import secrets
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -22,9 +23,6 @@ _R = TypeVar("_R")
 
 #: A login node's sshd takes ten connections that have not logged in yet, and drops others.
 _THROUGH_JUMPS = 8
-
-#: How long a host may take for an answer; a quarter of it for the connection.
-_ANSWER_S = 8.0
 
 
 def new_token() -> str:
@@ -43,23 +41,56 @@ class Links:
         ssh's arguments for all of them.
     python : str
         The interpreter of those that say no other.
+    limit_s : float, optional
+        How long a host may take for an answer; a third of it for the connection. It is the same
+        for all that is asked of hosts: one that is slow and could be started can be stopped.
     """
 
     def __init__(
-        self, hosts: Mapping[str, Mapping[str, Any]], ssh_args: Sequence[str], python: str
+        self,
+        hosts: Mapping[str, Mapping[str, Any]],
+        ssh_args: Sequence[str],
+        python: str,
+        limit_s: float = 30.0,
     ) -> None:
         self._hosts, self._ssh_args, self._python = hosts, ssh_args, python
+        self._limit_s = limit_s
         self._jumps = threading.BoundedSemaphore(_THROUGH_JUMPS)
+        self._open: weakref.WeakSet[Channel] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        #: Whether nobody wants any more what is being done.
+        self.given_up = threading.Event()
 
     def connect(self, host: str, token: str, connect_s: float, venv: str | None = None) -> Channel:
         """Return a connection with a host, for an agent of this token.
 
         ``venv`` names the environment that labkit has made there, or is to make; without it,
         any Python there will do.
+
+        Raises
+        ------
+        ClusterError
+            When all was given up, or this machine can open none.
         """
+        if self.given_up.is_set():
+            raise ClusterError(f"{host}: given up")
         told = self._hosts.get(host, {})
         line = command_line(self._interpreter(host), token, told.get("environment", {}), venv)
-        return Channel(host, command(line, self._words(host), connect_s), token)
+        try:
+            channel = Channel(host, command(line, self._words(host), connect_s), token)
+        except OSError as e:
+            raise ClusterError(f"{host}: no connection can be opened from here: {e}") from e
+        with self._lock:
+            self._open.add(channel)
+        return channel
+
+    def cut(self) -> None:
+        """Give up what is being done: cut all connections, and open none."""
+        self.given_up.set()
+        with self._lock:
+            channels = list(self._open)
+        for channel in channels:
+            channel.cut()
 
     def _interpreter(self, host: str) -> str:
         told = self._hosts.get(host, {})
@@ -84,7 +115,7 @@ class Links:
             return None
         return [*self._ssh_args, *told.get("ssh_args", []), told.get("address", host)]
 
-    def ask(self, host: str, token: str, limit_s: float = _ANSWER_S, **what: Any) -> dict[str, Any]:
+    def ask(self, host: str, token: str, **what: Any) -> dict[str, Any]:
         """Have a host do something over a new connection.
 
         With ``venv``, it does so in that environment, if it has it.
@@ -94,16 +125,18 @@ class Links:
         dict
             Its answer; ``failed`` with the reason when there is none.
         """
-        with self.gate(host):
-            venv = what.get("venv")
-            channel = self.connect(host, token, limit_s / 4, venv["name"] if venv else None)
-            try:
+        venv = what.get("venv")
+        try:
+            with (
+                self.gate(host),
+                contextlib.closing(
+                    self.connect(host, token, self._limit_s / 3, venv["name"] if venv else None)
+                ) as channel,
+            ):
                 channel.request(**what)
-                return channel.receive(time.monotonic() + limit_s)
-            except ClusterError as e:
-                return {"failed": str(e).removeprefix(f"{host}: ")}
-            finally:
-                channel.close()
+                return channel.receive(time.monotonic() + self._limit_s)
+        except ClusterError as e:
+            return {"failed": str(e).removeprefix(f"{host}: ")}
 
     @staticmethod
     def at_once(work: Callable[[str], _R], hosts: Iterable[str]) -> dict[str, _R]:

@@ -6,21 +6,27 @@ import re
 
 from labkit.errors import HostUnreachableError, ParameterError
 
-__all__ = ["CONNECT_S", "SSH", "checked", "refusal"]
+__all__ = ["CONNECT_S", "NO_FORWARDS", "UNASKED", "checked", "refusal", "ssh"]
 
 #: How long ssh may take to reach a machine, in seconds.
 CONNECT_S = 5
 
 #: Nobody is there to type a password. Where ``~/.ssh/config`` has a connection shared or a
-#: command executed, this is for people at a terminal.
-SSH = (
+#: command executed, this is for people at a terminal; a connection that is shared already is used.
+_SSH = (
     "ssh",
     "-T",
     *("-o", "BatchMode=yes"),
+    *("-o", "ControlMaster=no"),
     *("-o", "RemoteCommand=none"),
     *("-o", "LogLevel=ERROR"),
-    *("-o", f"ConnectTimeout={CONNECT_S}"),
 )
+
+#: So are ports that it has forwarded, which may be in use. A tunnel has some of its own.
+NO_FORWARDS = ("-o", "ClearAllForwardings=yes")
+
+#: Jump hosts are reached by an ssh of their own, to which no option says that nobody is there.
+UNASKED = {"SSH_ASKPASS_REQUIRE": "never"}
 
 _BY_HAND = "log in by hand once ({command}), "
 
@@ -35,6 +41,19 @@ _REMEDIES = (
     ),
     (r"Bad configuration option|[Bb]ad owner or permissions|keyword .* extra", "mend that file"),
 )
+
+
+def ssh(*options: str, connect_s: float = CONNECT_S) -> list[str]:
+    """Return how a command begins that logs in, and asks nobody.
+
+    Parameters
+    ----------
+    *options : str
+        What else ssh is told.
+    connect_s : float, optional
+        How long it may take to reach the machine, in seconds.
+    """
+    return [*_SSH, "-o", f"ConnectTimeout={max(1, round(connect_s))}", *options]
 
 
 def checked(destination: str) -> str:

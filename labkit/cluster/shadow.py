@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -251,8 +252,9 @@ def _fetch(destination: str, profile: str) -> _Fetched:
     command = f"exec sh -c {shlex.quote(_LOOK)} labkit {shlex.quote(profile)}"
     try:
         done = subprocess.run(
-            [*login.SSH, "-o", "ControlMaster=no", "--", destination, command],
+            [*login.ssh(*login.NO_FORWARDS), "--", destination, command],
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **login.UNASKED},
             capture_output=True,
             text=True,
             errors="replace",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.cluster.asking import begin
 from labkit.cluster.launchers import HostsLauncher
+from labkit.cluster.workload import Workload, workload
 from labkit.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ _T = TypeVar("_T")
 #: How long the controller may take to answer.
 _ANSWER_S = 7.0
 
+#: What is told of a host on which nothing runs any more.
+_ENDED = "its agent has ended, and its engines; labkit cluster scale {host}=... starts them again"
+
 
 def sessions(client: ipyparallel.Client) -> dict[int, str]:
     """Return the session of each engine that is registered, by its id.
@@ -30,17 +34,9 @@ def sessions(client: ipyparallel.Client) -> dict[int, str]:
     ClusterError
         When the controller does not answer.
     """
-    known = dict(client._engines)
-    ids = [number for number in _queue_status(client) if isinstance(number, int)]
-    if all(number in known for number in ids):
-        return {number: known[number] for number in ids}
     # the client hears of changes, but not of those in the moment in which it connects
     told = _within(lambda: client._send_recv(client._query_stream, "connection_request"))
     return {int(number): session for number, session in told["content"]["engines"].items()}
-
-
-def _queue_status(client: ipyparallel.Client) -> dict[Any, Any]:
-    return _within(client.queue_status)
 
 
 def _within(question: Callable[[], _T]) -> _T:
@@ -101,25 +97,25 @@ class Standing:
         """Return all engines, those first that hosts have told of."""
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(self._launcher.report) if self._launcher else None
-            queues = self._queues()
+            work = self._work()
             told = asked.result() if asked else {}
         registered = sessions(self._client)
         ids = {session: number for number, session in registered.items()}
         found = [
             status
             for host in (self._launcher.wanted if self._launcher else ())
-            for status in self._of_host(host, told.get(host), ids, queues)
+            for status in self._of_host(host, told.get(host), ids, work)
         ]
         named = {status.id for status in found}
         others = (number for number in registered if number not in named)
-        return [*found, *(self._unknown(number, registered, queues) for number in others)]
+        return [*found, *(self._unknown(number, registered, told, work) for number in others)]
 
     def _of_host(
         self,
         host: str,
         told: Mapping[str, Any] | None,
         ids: Mapping[str, int],
-        queues: Mapping[int, Mapping[str, int]],
+        work: Workload,
     ) -> Iterator[EngineStatus]:
         assert self._launcher is not None
         if told is None or "engines" not in told:
@@ -128,7 +124,7 @@ class Standing:
                 why = self._launcher.failures[host]
                 yield EngineStatus(host, None, None, None, None, False, 0, why=why)
             elif told is None or "gone" in told:
-                why = "its agent has ended, and its engines"
+                why = _ENDED.format(host=host)
                 yield EngineStatus(host, None, None, None, False, False, 0, why=why)
             elif not any(self._launcher.host_of(session) == host for session in ids):
                 yield EngineStatus(host, None, None, None, None, False, 0, why=told["failed"])
@@ -141,26 +137,32 @@ class Standing:
                 number,
                 engine["pid"],
                 engine["alive"],
-                *_work(queues, number),
+                *_of(work, number),
                 restarts=engine["restarts"],
                 why=_why(engine, number),
             )
 
     def _unknown(
-        self, number: int, registered: Mapping[int, str], queues: Mapping[int, Mapping[str, int]]
+        self,
+        number: int,
+        registered: Mapping[int, str],
+        told: Mapping[str, Mapping[str, Any]],
+        work: Workload,
     ) -> EngineStatus:
         host = self._launcher.host_of(registered[number]) if self._launcher else None
-        why = "it has not been told of by its host" if host else ""
-        return EngineStatus(host, None, number, None, None, *_work(queues, number), why=why)
+        why = ""
+        if host is not None:
+            failed = told.get(host, {}).get("failed")
+            why = f"its host cannot be asked: {failed}" if failed else "its host does not know it"
+        return EngineStatus(host, None, number, None, None, *_of(work, number), why=why)
 
-    def _queues(self) -> dict[int, dict[str, int]]:
-        """Return for each engine how much waits there and was done, by its id."""
-        answer = _queue_status(self._client)
-        self._unassigned = int(answer.get("unassigned", 0))
-        return {number: has for number, has in answer.items() if isinstance(number, int)}
+    def _work(self) -> Workload:
+        return workload(self._client, sessions(self._client), _within)
 
     def missing(self, engines: int | None, *, idle: bool) -> str:
         """Tell what is still waited for; empty when nothing is.
+
+        A controller that does not answer is waited for, too: it may be busy.
 
         Parameters
         ----------
@@ -169,21 +171,25 @@ class Standing:
         idle : bool
             Whether nothing may be waiting or running, instead.
         """
-        if idle:
-            busy = sum(has["queue"] + has["tasks"] for has in self._queues().values())
-            left = busy + self._unassigned
-            tasks = "1 task is" if left == 1 else f"{left} tasks are"
-            return f"{tasks} waiting or running" if left else ""
+        try:
+            return self._left() if idle else self._absent(engines)
+        except ClusterError as e:
+            return str(e)
+
+    def _left(self) -> str:
+        left = self._work().left
+        tasks = "1 task is" if left == 1 else f"{left} tasks are"
+        return f"{tasks} waiting or running" if left else ""
+
+    def _absent(self, engines: int | None) -> str:
         wanted = self._started if engines is None else engines
         there = len(sessions(self._client))
         return f"{there} of {wanted} engines are there" if there < wanted else ""
 
 
-def _work(queues: Mapping[int, Mapping[str, int]], number: int | None) -> tuple[bool, int]:
-    if number is None or number not in queues:
-        return False, 0
-    queue = queues[number]
-    return bool(queue["queue"] + queue["tasks"]), queue["completed"]
+def _of(work: Workload, number: int | None) -> tuple[bool, int]:
+    """Return whether an engine is busy, and how much it has done."""
+    return (False, 0) if number is None else (number in work.busy, work.done.get(number, 0))
 
 
 def _why(engine: Mapping[str, Any], number: int | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
+import functools
 import os
 import select
 import shutil
@@ -18,11 +18,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
+from labkit.cluster.hostprocesses import HANDS, adopt_orphans, die_with_parent
 from labkit.engine.threads import limited
 
 __all__ = ["is_running", "main"]
@@ -129,7 +129,7 @@ class Supervisor:
         """Serve until standard input closes or a signal comes; return the exit status."""
         for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(name, _leave)
-        _adopt_orphans()
+        adopt_orphans()
         try:
             self._controller = self._start_controller()
             while not self._is_asked_to_stop():
@@ -204,8 +204,8 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # safe: this process has one thread
-                preexec_fn=_die_with_parent(polite),  # noqa: PLW1509
-                env=limited(os.environ),
+                preexec_fn=functools.partial(die_with_parent, polite),  # noqa: PLW1509
+                env={**limited(os.environ), HANDS: str(self._folder)},
             )
 
     def _stop(self) -> None:
@@ -242,22 +242,6 @@ def _ended_child() -> int | None:
 
 def _leave(number: int, frame: object) -> None:
     raise SystemExit(0)
-
-
-def _prctl(option: int, value: int) -> None:
-    """Set an attribute of this process, where there is prctl(2)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(option, value)
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of descendants whose own has died, so that none is lost sight of."""
-    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
-
-
-def _die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """Return what has a child signalled when this process is killed."""
-    return lambda: _prctl(1, int(number))  # PR_SET_PDEATHSIG
 
 
 def main() -> int:

@@ -103,10 +103,10 @@ class Tunnel:
             for word in ("-L", f"127.0.0.1:{near}:{address}:{far}")
         ]
         # connections that other ssh share are not this one's to end
-        alone = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
+        alone = ("-o", "ControlPath=none")
         # what ~/.ssh/config forwards, too, may be in use
         lenient = ("-o", "ExitOnForwardFailure=no")
-        words = [*login.SSH, *_ALIVE, *alone, *lenient, "-N", *forwards, "--", destination]
+        words = [*login.ssh(*_ALIVE, *alone, *lenient), "-N", *forwards, "--", destination]
         self._process = subprocess.Popen(
             ["sh", "-c", _SCRIPT, "labkit-tunnel", *words],
             stdin=subprocess.PIPE,
@@ -114,6 +114,7 @@ class Tunnel:
             stderr=self._errors,
             # Ctrl-C is for this process
             start_new_session=True,
+            env={**os.environ, **login.UNASKED},
         )
         assert self._process.stdin is not None
         _PIPES.add(self._process.stdin)

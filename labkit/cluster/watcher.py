@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 #: How often it looks, in seconds. That costs next to nothing: the controller tells of changes.
 _LOOK_S = 1.0
+
+#: How often it asks, as it may have missed a change: while it connected, for one.
+_ASK_S = 30.0
 
 #: Before the first, the second, ... attempt to reach a host; the last one holds on.
 _BACK_OFF_S = (3, 2, 4, 8, 15, 30)
@@ -79,26 +83,59 @@ class Watcher:
         Knows the hosts. What other processes do with them it reads from the roster.
     client : ipyparallel.Client
         A connection with the controller.
+    supplier : HostsLauncher, optional
+        Another one like it, for what takes minutes.
     """
 
-    def __init__(self, launcher: HostsLauncher, client: ipyparallel.Client) -> None:
+    def __init__(
+        self,
+        launcher: HostsLauncher,
+        client: ipyparallel.Client,
+        supplier: HostsLauncher | None = None,
+    ) -> None:
         self._launcher, self._client = launcher, client
+        self._supplier = supplier or launcher
+        self._supply: threading.Thread | None = None
         self._absences: dict[str, _Absence] = {}
+        #: What the client has heard of engines when the controller was asked for the last time.
+        self._heard: dict[int, str] | None = None
+        self._asked_at = time.monotonic()
+        #: The sessions of all engines that are there.
+        self._known: set[str] = set()
 
     def look(self) -> None:
-        """Look once, and do what there is to do."""
+        """Look once, and do what there is to do.
+
+        Raises
+        ------
+        ClusterError
+            When the controller does not answer.
+        """
         self._launcher.update()
-        there = Counter(map(self._launcher.host_of, self._client._engines.values()))
+        # another thread changes it
+        heard = dict(self._client._engines)
+        if heard != self._heard or time.monotonic() - self._asked_at > _ASK_S:
+            self._ask(heard)
+        there = self._there()
         started = self._launcher.started()
         now = time.monotonic()
         due = []
-        for host in self._launcher.wanted:
-            if there[host] >= max(1, started.get(host, 0)):
+        wanted, owed = self._launcher.wanted, self._launcher.owed()
+        for host in (*wanted, *(owed.keys() - wanted)):
+            if there[host] >= max(1, started.get(host, 0)) and host not in owed:
                 self._note_whole(host, there[host], now)
             elif self._is_due(host, there[host], now):
                 due.append(host)
         if due:
-            self._attend(due, there)
+            self._attend(due)
+
+    def _ask(self, heard: dict[int, str]) -> None:
+        """Ask the controller which engines are there."""
+        self._known = set(sessions(self._client).values())
+        self._heard, self._asked_at = heard, time.monotonic()
+
+    def _there(self) -> Counter[str | None]:
+        return Counter(map(self._launcher.host_of, self._known))
 
     def _note_whole(self, host: str, engines: int, now: float) -> None:
         absence = self._absences.get(host)
@@ -125,43 +162,48 @@ class Watcher:
             self._absences[host].said = what
             logger.info("%s: %s", host, what)
 
-    def _attend(self, hosts: Iterable[str], there: Mapping[str | None, int]) -> None:
+    def _attend(self, hosts: Iterable[str]) -> None:
         """Find out what is wrong with hosts, and do something about it."""
         tokens = {host: self._launcher.token_of(host) for host in hosts}
         answers = self._launcher.reach(hosts)
         for host in hosts:
             self._absences[host].put_off(time.monotonic())
-        try:
-            # not before the hosts were asked: those that have registered meanwhile are known
-            known = set(sessions(self._client).values())
-        except ClusterError as e:
-            logger.info("%s; nothing is done", e)
-            return
+        # not before the hosts were asked: those that have registered meanwhile are known
+        self._ask(dict(self._client._engines))
+        there = self._there()
         gone = {}
+        late = self._launcher.owed().keys() & {h for h, a in answers.items() if "failed" not in a}
         for host, answer in answers.items():
             absence = self._absences[host]
             if "failed" in answer:
                 self._say(host, f"engines are missing, and it is out of reach: {answer['failed']}")
+            elif host in late:
+                self._say(host, "it is told how many engines it is to have")
             elif "gone" not in answer:
-                self._mend(host, answer["engines"], known)
-                if _is_hopeless(answer["engines"], known):
+                self._mend(host, answer["engines"])
+                if _is_hopeless(answer["engines"], self._known):
                     absence.settled = tokens[host], there[host]
             elif answer["given_up"]:
                 absence.settled = tokens[host], there[host]
                 self._say(host, _GIVEN_UP.format(host=host))
             else:
                 gone[host] = tokens[host]
+        if late:
+            self._launcher.settle(late, self._known)
         self._bring_back(gone)
 
-    def _mend(self, host: str, engines: Iterable[Mapping[str, Any]], known: set[str]) -> None:
+    def _mend(self, host: str, engines: Iterable[Mapping[str, Any]]) -> None:
         """Replace engines that the controller has lost: they would never register again."""
         absence = self._absences[host]
-        lost = {e["session"] for e in engines if e["registered"] and e["session"] not in known}
+        registered = {each["session"] for each in engines if each["registered"]}
+        lost = registered - self._known
         # one that has registered this very moment is known the next time
         certain, absence.suspects = lost & absence.suspects, lost - absence.suspects
         if certain:
             self._launcher.replace(host, certain)
-            self._say(host, f"{len(certain)} engines were lost to the controller: started anew")
+            self._say(
+                host, f"{len(certain)} of its engines were lost to the controller: started anew"
+            )
         elif lost:
             absence.due = time.monotonic() + _BACK_OFF_S[1]
 
@@ -171,7 +213,11 @@ class Watcher:
         for host in done:
             count = self._launcher.started().get(host, 0)
             why = self._launcher.failures.get(host)
-            self._say(host, f"engines cannot be started: {why}" if why else _BACK.format(count))
+            self._say(host, f"no engines are started: {why}" if why else _BACK.format(count))
+        if done and (self._supply is None or not self._supply.is_alive()):
+            # others are looked after meanwhile
+            self._supply = threading.Thread(target=self._supplier.provide, daemon=True)
+            self._supply.start()
 
 
 _BACK = "it is back, and {} engines are started"
@@ -179,8 +225,9 @@ _GIVEN_UP = "its engines have died for good; labkit cluster scale {host}=... sta
 
 
 def _is_hopeless(engines: Iterable[Mapping[str, Any]], known: set[str]) -> bool:
-    """Test whether all that are missing have died for good."""
-    return all(e["given_up"] for e in engines if e["session"] not in known)
+    """Test whether engines are missing, and all of these have died for good."""
+    missing = [each["given_up"] for each in engines if each["session"] not in known]
+    return bool(missing) and all(missing)
 
 
 def _connect(file: str, is_needed: Callable[[], bool]) -> ipyparallel.Client | None:
@@ -227,13 +274,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engines", help="which, so that a stop knows this process again")
     parser.parse_args()
-    # what engines need is more urgent
-    os.nice(5)
     logging.basicConfig(
         stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
     logger.setLevel(logging.INFO)
     told = json.load(sys.stdin)
+    _restore(told["module_path"])
     launcher = HostsLauncher(**told["launcher"], log=logger)
     try:
         life = _Life(told["controller"], launcher)
@@ -242,11 +288,46 @@ def main() -> int:
     client = _connect(told["connection_file"], life.goes_on)
     if client is None:
         return 0
-    watcher = Watcher(launcher, client)
-    while life.goes_on(client):
-        watcher.look()
-        time.sleep(_LOOK_S)
+    supplier = HostsLauncher(**told["launcher"], log=logger)
+    crews = launcher, supplier
+    threading.Thread(target=_give_up_later, args=(life, crews), daemon=True).start()
+    watch(Watcher(launcher, client, supplier), lambda: life.goes_on(client))
     return 0
+
+
+def _give_up_later(life: _Life, launchers: Iterable[HostsLauncher]) -> None:
+    """When the controller has ended, give up what would otherwise take minutes."""
+    while life.goes_on():
+        time.sleep(_LOOK_S)
+    for launcher in launchers:
+        launcher.give_up()
+
+
+def _restore(module_path: str | None) -> None:
+    """Have engines of this machine inherit what whoever has started the cluster would give them.
+
+    This process has found its own modules by then.
+    """
+    os.environ.pop("PYTHONPATH", None)
+    if module_path is not None:
+        os.environ["PYTHONPATH"] = module_path
+
+
+def watch(watcher: Watcher, is_needed: Callable[[], bool]) -> None:
+    """Look again and again, whatever goes wrong: nobody else would bring a host back."""
+    said = ""
+    while True:
+        try:
+            if not is_needed():
+                return
+            watcher.look()
+            said = ""
+        except Exception as e:
+            # of a full disk, for one, it is enough to hear once
+            if str(e) != said:
+                logger.warning("%s; nothing is done", e, exc_info=not isinstance(e, ClusterError))
+            said = str(e)
+        time.sleep(_LOOK_S)
 
 
 if __name__ == "__main__":

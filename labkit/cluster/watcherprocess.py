@@ -66,9 +66,10 @@ class WatcherProcess:
                 env={**os.environ, "PYTHONPATH": module_path()},
             )
         self._file.write_text(str(self._child.pid))
+        told = {**settings, "module_path": os.environ.get("PYTHONPATH")}
         # they hold the cluster's key, which is nobody's business
         with contextlib.suppress(BrokenPipeError), self._child.stdin as pipe:  # type: ignore[union-attr]
-            pipe.write(json.dumps(settings).encode())
+            pipe.write(json.dumps(told).encode())
 
     def end(self) -> None:
         """Kill it, with all connections that it has opened."""

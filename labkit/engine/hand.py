@@ -31,7 +31,11 @@ from labkit.engine import spool, store
 from labkit.engine.messages import Answer, Order, OutdatedHandError, Stop, UnloadableError
 from labkit.engine.threads import limited
 
-__all__ = ["INLINE_BYTES", "ask", "module_path", "run_chunk"]
+__all__ = ["HANDS", "INLINE_BYTES", "ask", "module_path", "run_chunk"]
+
+#: The variable by which whoever looks after engines says in which folder their hands have theirs.
+#: An engine that is killed removes nothing; the folder goes with those that it was for.
+HANDS = "LABKIT_HANDS"
 
 #: A longer answer is fetched from the spool, where there is one.
 INLINE_BYTES = 2**16
@@ -183,7 +187,9 @@ class _Hand:
     """The process, as its engine sees it."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="labkit-hand-"))
+        place = os.environ.get(HANDS)
+        is_there = place is not None and Path(place).is_dir()
+        self.folder = Path(tempfile.mkdtemp(prefix="labkit-hand-", dir=place if is_there else None))
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = str(theirs.fileno()), str(os.getpid()), str(self.folder), module_path()

@@ -464,7 +464,7 @@ timeout, cluster_id
         hub = self._connected().hub
         hub.feel_pulse()
         self._look_at_engines()
-        self._rehearsal.doubt_a_silence(hub)
+        self._rehearsal.doubt_a_silence()
         self._note_chunks()
         fetch(self._traffic.futures(), hub)
         return self._left_behind().collect(hub)

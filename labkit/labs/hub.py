@@ -10,11 +10,12 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.cluster.asking import begin
+from labkit.cluster.workload import batches, records
 from labkit.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -34,12 +35,6 @@ _PERIOD_S = 2.0
 
 #: How long a process that was stopped may take to read what has arrived meanwhile.
 _MOMENT_S = 1.0
-
-#: So many messages are asked about at once: SQLite, in which they may be, takes 1,000 at most.
-_TOGETHER = 500
-
-#: What a controller says that keeps no messages.
-_NO_DATABASE = "NoData"
 
 
 class Hub:
@@ -87,23 +82,9 @@ class Hub:
 
     def completed(self, messages: list[str]) -> dict[str, bool]:
         """Return which of these messages it knows, and whether their answers are there."""
-        known: dict[str, bool] = {}
-        for some in _batches(messages):
-            known.update(self._completed_of(some))
-        return known
-
-    def _completed_of(self, messages: list[str]) -> dict[str, bool]:
-        import ipyparallel
-
-        query, keys = {"msg_id": {"$in": messages}}, ["msg_id", "completed"]
-        try:
-            found = self._ask(lambda: self._client.db_query(query, keys=keys))
-        except ipyparallel.error.RemoteError as e:
-            self._is_forgetful = e.ename == _NO_DATABASE
-            if not self._is_forgetful:
-                raise
-            return {}
-        return {entry["msg_id"]: entry["completed"] is not None for entry in found}
+        found = records(self._client, self._ask, messages, ["msg_id", "completed"])
+        self._is_forgetful = found is None
+        return {entry["msg_id"]: entry["completed"] is not None for entry in found or ()}
 
     def lacks(self, messages: list[str]) -> bool:
         """Test whether some of these messages have not arrived, as far as it can tell."""
@@ -147,7 +128,7 @@ class Hub:
         """Have it forget messages and their answers."""
         import ipyparallel
 
-        for some in _batches(messages):
+        for some in batches(messages):
             # it never learns that a task was aborted, and will not forget it
             with contextlib.suppress(ipyparallel.error.RemoteError):
                 self._ask(functools.partial(self._client.purge_hub_results, some))
@@ -201,11 +182,6 @@ class Hub:
     def note_arrival(self) -> None:
         """Take what has arrived from an engine for a sign of life."""
         self._asked_at = time.monotonic()
-
-
-def _batches(messages: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(messages), _TOGETHER):
-        yield messages[start : start + _TOGETHER]
 
 
 def _is_there(answer: Future[Any], timeout_s: float) -> bool:

@@ -15,7 +15,6 @@ from labkit.engine.hand import ask
 from labkit.engine.messages import Chunk
 from labkit.errors import ClusterError, ExperimentError
 from labkit.labs.connection import Connection
-from labkit.labs.hub import Hub
 from labkit.labs.sweep import Group
 from labkit.source import code_digest
 
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 #: How long idle engines may take to load an experiment, before it is sent to work unchecked.
 _LOAD_S = 30.0
 
-#: So long nothing arrives until idle engines are asked again, in seconds.
+#: So long nothing arrives until engines are asked again, in seconds.
 _SILENCE_S = 10.0
 
 
@@ -86,16 +85,20 @@ class Rehearsal:
             raise ClusterError(
                 "the cluster has no engines; when some run, lab.numberOfEngines() shows them"
             )
+        # a silence begins when there is something to be heard
+        self.note_arrival()
         known = self._known.setdefault(piece, {})
         if all(known.get(engine) == "" for engine in ids):
             return
-        idle = connection.hub.idle()
+        # one that could not has passed on what it got, and is idle, though it may not look so
+        idle = [engine for engine in ids if known.get(engine)]
+        idle += [engine for engine in connection.hub.idle() if engine not in idle]
         connection.courier.supply_code(piece.bundles, idle, is_stopped)
         for engine in idle:
             known.pop(engine, None)
             self._ask(piece, engine, connection)
-        answers = [answer for (p, _), both in self._asked.items() if p == piece for answer in both]
-        wait_for(answers, timeout=_LOAD_S)
+        asked = [self._asked[piece, engine] for engine in idle if (piece, engine) in self._asked]
+        wait_for([answer for both in asked for answer in both], timeout=_LOAD_S)
         self._take()
         if why := self._why_nobody(piece, ids):
             raise ExperimentError(
@@ -132,12 +135,13 @@ class Rehearsal:
         """Note that engines do run what they get."""
         self._arrived = time.monotonic()
 
-    def doubt_a_silence(self, hub: Hub) -> None:
-        """Have all engines asked again when nothing arrives from them, and all are idle."""
-        if self._asked or time.monotonic() - self._arrived < _SILENCE_S:
-            return
-        self._arrived = time.monotonic()
-        if all(not has["queue"] + has["tasks"] for has in hub.status().values()):
+    def doubt_a_silence(self) -> None:
+        """Have all engines asked again when nothing arrives from them.
+
+        Those that are at work answer when they have done with it.
+        """
+        if not self._asked and time.monotonic() - self._arrived > _SILENCE_S:
+            self._arrived = time.monotonic()
             self._known.clear()
 
     def forget(self) -> None:

@@ -90,6 +90,16 @@ def test_list(labkit_, ipython, folder):
     }
 
 
+def test_list_tells_a_cluster_whose_controller_has_died(labkit_, config):
+    file = config.parent / "security" / "cluster-.json"
+    file.parent.mkdir()
+    # the number is another process's by now
+    told = {"cluster": {"machine": ""}, "controller": {"state": {"pid": os.getpid()}}}
+    file.write_text(json.dumps(told))
+    (line,) = labkit_("profile", "list").stdout.splitlines()[2:]
+    assert line.split()[-1] == "died"
+
+
 def test_show(labkit_, config):
     out = labkit_("profile", "show", "cluster").stdout
     assert "state: up to date" in out

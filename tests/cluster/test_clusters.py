@@ -373,7 +373,8 @@ def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed)
     sweep.assert_whole()
     told = two.labkit("logs", "--lines=99")
     assert "h2: it is back, and 2 engines are started" in told
-    assert "h2: 2 engines were lost to the controller: started anew" in told
+    # both at once, or one after the other
+    assert "of its engines were lost to the controller: started anew" in told
     assert {each["restarts"] for each in two.told("status")} == {0}
     two.labkit("stop")
     assert two.left() == []

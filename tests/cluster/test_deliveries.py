@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -154,8 +155,8 @@ from labkit.errors import ClusterError
 
 deliveries._ALWAYS, deliveries._IMPORTS = ("requests",), ("requests",)
 
-def send(*hosts, limit_s=30, environment={}):
-    told = {"python": "bundle:BASE", "environment": environment}
+def send(*hosts, limit_s=30, environment={}, python="bundle:BASE"):
+    told = {"python": python, "environment": environment}
     links = Links(dict.fromkeys(hosts, told), [], "python3")
     supplier = deliveries.Supplier(links, [], limit_s)
     def work(host):
@@ -250,6 +251,23 @@ def test_hosts_that_share_a_folder_are_sent_it_once(send, bed, tmp_path):
     cache = {"LABKIT_CACHE": str(bed.folder / tmp_path.name)}
     counts = send("h1", "h2", "h3", environment=cache)
     assert sorted(counts.values()) == [0, 0, WHEELS]
+
+
+def test_hosts_that_share_a_folder_and_have_python_elsewhere(send, bed, tmp_path):
+    bed["h1"].execute("sh", "-c", f"mkdir /tmp/py && mount --bind {sys.base_prefix} /tmp/py")
+    own = f"bundle:/tmp/py/bin/{Path(BASE).resolve().name}"
+    folder = bed.folder / tmp_path.name
+    cache = {"LABKIT_CACHE": str(folder)}
+    try:
+        assert send("h1", environment=cache, python=own) == {"h1": WHEELS}
+        (used,) = folder.glob("environments/python*")
+        number = used.stat().st_ino
+        # there is nothing at /tmp/py
+        assert send("h2", environment=cache) == {"h2": 0}
+        assert used.stat().st_ino == number, "h1 may use it"
+        assert len(list(folder.glob("environments/python*"))) == 2
+    finally:
+        bed["h1"].execute("sh", "-c", "umount /tmp/py && rmdir /tmp/py")
 
 
 def test_what_changes_is_sent_and_the_rest_stays(send, bed):

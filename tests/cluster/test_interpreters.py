@@ -40,7 +40,7 @@ def shell(tmp_path):
         ("bundle", [f"python{HERE}", "python3"], f"python{HERE}"),
         ("bundle", ["python3"], "python3"),
         ("bundle:~/my own/py", ["my own/py", "python3"], "my own/py"),
-        ("bundle", [".cache/labkit/environments/e/bin/python", "python3"], ".cache/labkit/env"),
+        ("bundle", [".cache/labkit/environments/e-1/bin/python", "python3"], ".cache/labkit/env"),
     ],
 )
 def test_the_first_that_starts(shell, tmp_path, python, there, taken):
@@ -55,6 +55,14 @@ def test_one_that_is_there_and_does_not_start_is_passed_over(shell, tmp_path):
     broken.write_text("#!/bin/sh\nexit 127\n")
     broken.chmod(0o755)
     assert shell(command_line("bundle", "t", {}), "python3").stdout.startswith("python3 t ")
+
+
+def test_an_environment_of_a_host_with_python_elsewhere_is_passed_over(shell, tmp_path):
+    other = tmp_path / ".cache/labkit/environments/e-1/bin/python"
+    other.parent.mkdir(parents=True)
+    other.symlink_to("/not/on/this/host/python3")
+    own = ".cache/labkit/environments/e-2/bin/python"
+    assert shell(command_line("bundle", "t", {}, "e"), own, "python3").stdout.startswith(own)
 
 
 def test_none(shell):

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -48,6 +49,23 @@ def test_engines_come_up_and_stop_leaves_nothing(cluster):
     assert len(processes) > 4
     cluster.stop()
     assert_gone(processes, cluster.folder)
+
+
+def place_of_hand():
+    import os
+
+    from labkit.engine.hand import _hand
+
+    return str(_hand(os.getpid()).folder)
+
+
+def test_stop_removes_what_hands_have_left(cluster):
+    client = cluster.connect()
+    places = [Path(place) for place in client[:].apply_sync(place_of_hand)]
+    assert all(place.is_dir() for place in places)
+    client.close()
+    cluster.stop()
+    assert not any(place.exists() for place in places)
 
 
 def test_only_the_owner_can_read_the_key(cluster):

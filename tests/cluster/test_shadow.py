@@ -118,7 +118,7 @@ def there(tmp_path, monkeypatch):
     fake_ssh = tmp_path / "ssh"
     fake_ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
     fake_ssh.chmod(0o755)
-    monkeypatch.setattr(login, "SSH", (str(fake_ssh),))
+    monkeypatch.setattr(login, "_SSH", (str(fake_ssh),))
     folder = tmp_path / "there"
     monkeypatch.setenv("IPYTHONDIR", str(folder))
     (folder / "profile_cluster" / "security").mkdir(parents=True)

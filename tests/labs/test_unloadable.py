@@ -6,11 +6,13 @@ import platform
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 import labkit
 from labkit.cluster.local import LocalCluster
 from labkit.errors import ExperimentError
+from labkit.labs import rehearsal
 
 from .test_attachments import ROOT, Host, until
 
@@ -18,9 +20,9 @@ from .test_attachments import ROOT, Host, until
 MODULE = """
 import os, pathlib, time
 import labkit
-if "LAME" in os.environ:
-    import absent_there
 GATE = {gate!r}
+if "LAME" in os.environ or pathlib.Path(GATE).with_name("lame").exists():
+    import absent_there
 
 class Choosy(labkit.Experiment):
     def do(self, params):
@@ -45,7 +47,7 @@ def cluster(tmp_path_factory):
         started = LocalCluster(1)
         patch.delenv("LAME")
         started.connect().close()
-        started.gate = gate
+        started.gate, started.lame = gate, folder / "lame"
         yield started
     started.stop()
 
@@ -142,3 +144,30 @@ def test_when_no_engine_can_it_fails(cluster, lab, host):
     assert told.str.contains("absent_there").all()
     with pytest.raises(ExperimentError, match=r"Choosy cannot be loaded on 1 of 1.*absent_there"):
         lab.runExperiment(choosy())
+
+
+def hands(host):
+    for process in psutil.Process(host.engines[0].pid).children():
+        if "labkit.engine.worker" in " ".join(process.cmdline()):
+            yield process
+
+
+def test_one_that_can_no_more_is_found_out_and_one_that_can_again_too(
+    cluster, lab, host, monkeypatch
+):
+    monkeypatch.setattr(rehearsal, "_SILENCE_S", 2.0)
+    lab["x"] = range(6)
+    lab.runExperiment(choosy(), chunk=1)
+    # its next hand has everything to import, and cannot
+    cluster.lame.touch()
+    try:
+        for hand in hands(host):
+            hand.kill()
+        assert lab.wait(timeout=30), "both pass on what they get, for ever"
+    finally:
+        cluster.lame.unlink()
+    assert not lab.dataframe(only_successful=False)[labkit.Experiment.STATUS].any()
+    cluster.gate.touch()
+    lab.runExperiment(choosy(), only="failed")
+    assert lab.wait(timeout=30)
+    assert sorted(lab.dataframe()["x"]) == list(range(6))

@@ -1,0 +1,173 @@
+"""Clusters on this machine alone: starts that fail, or are broken off."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from labkit.cluster import clusterfiles
+from labkit.cluster.clusters import Cluster
+from labkit.cluster.deliveries import Supplier
+from labkit.cluster.links import Links
+from labkit.cluster.local import LocalCluster
+from labkit.cluster.standing import sessions
+from labkit.errors import ClusterError, ClusterStartError
+
+from .agents import wait_for, with_word
+
+LABKIT = str(Path(sys.executable).with_name("labkit"))
+SLOW = "#!/bin/sh\nexec sleep 30\n"
+
+
+class Here:
+    """The profile of this machine."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.profile = folder / "ipython" / "profile_here"
+
+    def cluster(self, host="", controller=""):
+        """Return a cluster that does not run yet; write its profile."""
+        file = self.folder / "hosts.yaml"
+        file.write_text(f"profile: here\n{controller}hosts:\n  localhost:\n{host}")
+        return Cluster.from_inventory(file)
+
+    def starts(self):
+        """Have another process start it; return that when it waits for a host that is slow."""
+        python = self.folder / "slow"
+        python.write_text(SLOW)
+        python.chmod(0o755)
+        self.cluster(f"  slow: {{local: true, python: {python}}}\n")
+        words = [LABKIT, "cluster", "start", "--profile", "here"]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        wait_for(lambda: {"sleep", "ipyparallel.engine"} <= self.words())
+        return process
+
+    def words(self):
+        """Return what is in the command lines of what runs of it."""
+        return {word for process in self.left() for word in process.cmdline()}
+
+    def connections(self):
+        """Return what clients and engines connect with."""
+        return clusterfiles.connections("here", self.profile)
+
+    def left(self):
+        """Return what runs of it."""
+        return with_word(str(self.folder))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    yield Here(tmp_path)
+    for process in with_word(str(tmp_path)):
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_controller_that_ends_at_once_is_told(here):
+    controller = f"controller: {{host: {socket.gethostname()}, interface: 192.0.2.1}}\n"
+    with pytest.raises(ClusterStartError, match=r"(?s)of here has ended:.*requested address"):
+        here.cluster(controller=controller).start_and_connect_sync()
+    assert not here.left()
+
+
+def test_a_controller_that_does_not_answer_is_told(here, monkeypatch):
+    cluster = here.cluster()
+    cluster.controller = SimpleNamespace(poll=lambda: None)
+
+    async def connect_client(**settings):
+        raise TimeoutError("Hub connection request timed out")
+
+    monkeypatch.setattr(cluster, "connect_client", connect_client)
+    with pytest.raises(ClusterStartError, match="labkit cluster restart --profile here"):
+        cluster._connect_engines_sync()
+    cluster.controller = None
+
+
+def test_a_start_that_is_killed_is_found_by_a_stop(here):
+    process = here.starts()
+    process.kill()
+    process.communicate()
+    assert "ipyparallel.engine" in here.words()
+    (here.folder / "slow").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    done = subprocess.run(
+        [LABKIT, "cluster", "stop", "--profile", "here"], capture_output=True, text=True, check=True
+    )
+    assert "here has stopped, and nothing of it runs" in done.stdout
+    assert here.words() <= {"sleep", "30"}
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(here):
+    process = here.starts()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130, out
+    assert not here.left()
+
+
+def test_what_clients_connect_with_outlives_a_restart_that_fails(here, monkeypatch):
+    cluster = here.cluster()
+    cluster.start_and_connect_sync().close()
+    before = here.connections()
+
+    async def fail(*arguments, **settings):
+        raise ClusterStartError("no engine has come")
+
+    monkeypatch.setattr(cluster, "start_engines", fail)
+    with pytest.raises(ClusterStartError):
+        cluster.restart_cluster_sync()
+    assert not here.left()
+    again = Cluster(profile_dir=str(here.profile))
+    again.start_and_connect_sync().close()
+    assert here.connections() == before
+    again.stop_cluster_sync()
+    assert not list(here.profile.glob("security/*.json"))
+
+
+def test_a_cluster_file_that_is_just_written_is_waited_for(tmp_path):
+    file = clusterfiles.path(tmp_path)
+    file.parent.mkdir()
+    told = {"cluster": {"machine": socket.gethostname()}}
+    file.write_text(json.dumps(told)[:-1])
+    threading.Timer(0.2, file.write_text, [json.dumps(told)]).start()
+    assert clusterfiles.read("here", tmp_path) == told
+
+
+def test_what_cannot_be_packed_here_is_told_of_the_hosts_that_need_it(tmp_path, monkeypatch):
+    full = tmp_path / "full"
+    full.touch()
+    monkeypatch.setenv("LABKIT_CACHE", str(full))
+    supplier = Supplier(Links({}, [], "python3"), [], 60)
+    name = supplier.wanted()["wheels"][0]
+    with pytest.raises(ClusterError, match=f"packed into {full}: .*set LABKIT_CACHE"):
+        supplier._packed([name])
+
+
+def test_a_connection_that_cannot_be_opened_is_told(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    told = Links({"h1": {}}, [], "python3").ask("h1", "labkit-none", do="ask", what={})
+    assert "no connection can be opened from here" in told["failed"]
+
+
+def test_engines_that_went_unheard_are_not_there():
+    cluster = LocalCluster(2)
+    try:
+        client = cluster.connect()
+        view = client[:]
+        pids = view.apply_sync(os.getpid)
+        # as when it has gone in the moment in which this client connected
+        client._notification_handlers["unregistration_notification"] = lambda message: None
+        os.kill(cluster._supervisor.pid, signal.SIGSTOP)
+        os.kill(pids[0], signal.SIGKILL)
+        wait_for(lambda: len(sessions(client)) == 1)
+        client.close()
+    finally:
+        os.kill(cluster._supervisor.pid, signal.SIGCONT)
+        cluster.stop()

@@ -1,0 +1,54 @@
+"""How hosts are asked, on real machines, whatever ssh's configuration says."""
+
+import json
+import sys
+
+import pytest
+
+from .testbed import python
+
+#: Asks h1 for its logs; prints the answer.
+ASK = """
+import json, sys
+from labkit.cluster.links import Links, new_token
+place = {{"profile_dir": "/tmp", "shared": True, "mark": "", "cluster_id": "", "lines": 1}}
+links = Links({{"h1": {{"ssh_args": {words!r}}}}}, [], {python!r}, **{settings!r})
+print(json.dumps(links.ask("h1", new_token(), do="logs", **place)))
+"""
+
+
+@pytest.fixture
+def ask(bed, tmp_path):
+    """Have ctl ask h1, with more in the configuration of its ssh."""
+
+    def asked(config, *words, environment=None, **settings):
+        file = bed.folder / f"{tmp_path.name}.config"
+        file.write_text(f"{config}\n{bed['ctl'].execute('cat', f'{bed.home}/.ssh/config')}")
+        code = ASK.format(words=["-F", str(file), *words], python=sys.executable, settings=settings)
+        out = bed["ctl"].execute(*python(code), **(environment or {}))
+        return json.loads(out.splitlines()[-1])
+
+    return asked
+
+
+def test_what_is_for_people_at_a_terminal_is_left_out(ask):
+    # the port is in use on ctl, by its sshd
+    config = "Host h1\n RemoteCommand sleep 60\n LocalForward 22 localhost:22\n"
+    assert ask(f"{config} ExitOnForwardFailure yes") == {"logs": {}}
+
+
+def test_a_host_that_is_slow_to_log_in_can_be_asked(ask):
+    config = "Host h1\n ProxyCommand sh -c 'sleep 3; exec ssh -W %h:%p h2'\n"
+    assert ask(config) == {"logs": {}}
+    assert "timed out" in ask(config, limit_s=3.0)["failed"]
+
+
+def test_no_jump_host_asks_anything(ask, bed):
+    asks = bed.folder / "asks"
+    asks.write_text(f"#!/bin/sh\ntouch {bed.folder}/asked\nsleep 60\n")
+    asks.chmod(0o755)
+    config = "Host h2\n StrictHostKeyChecking ask\n UserKnownHostsFile /dev/null\n"
+    environment = {"SSH_ASKPASS": str(asks), "DISPLAY": ":0"}
+    told = ask(config, "-J", "h2", environment=environment, limit_s=12.0)
+    assert "failed" in told
+    assert not (bed.folder / "asked").exists()

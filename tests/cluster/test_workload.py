@@ -1,0 +1,190 @@
+"""What a controller tells of its work, without what is over."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import ipyparallel
+import psutil
+import pytest
+
+from labkit.cluster import standing
+from labkit.cluster.launchers import HostsLauncher
+from labkit.cluster.roster import Agent
+from labkit.cluster.standing import Standing, sessions
+from labkit.cluster.workload import Workload, workload
+
+#: A controller that keeps messages, as those of labkit's profiles do.
+CONTROLLER = (
+    "--ip=127.0.0.1",
+    "--IPController.db_class=labkit.cluster.taskdatabase.TaskDatabase",
+    "--HeartMonitor.period=200",
+    "--IPController.registration_timeout=2",
+    "--TaskScheduler.hwm=1",
+)
+
+
+def wait_for(condition, timeout_s=30):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory):
+    """A controller, and the folder of its profile."""
+    place = tmp_path_factory.mktemp("profile")
+    words = (sys.executable, "-m", "ipyparallel.controller", f"--profile-dir={place}")
+    with (place / "log.txt").open("wb") as log:
+        process = subprocess.Popen([*words, *CONTROLLER], stdout=log, stderr=log)
+    process.folder = place
+    yield process
+    family = psutil.Process(process.pid).children(recursive=True)
+    for each in (process, *family):
+        each.kill()
+    process.wait()
+
+
+class Engines:
+    """Engines of that controller, and a client."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        file = folder / "security" / "ipcontroller-client.json"
+        wait_for(lambda: file.exists() and _is_json(file))
+        self.client = ipyparallel.Client(str(file), timeout=20)
+        self.processes = []
+
+    def start(self):
+        """Start one; return its id."""
+        before = set(self.client.ids)
+        words = (sys.executable, "-m", "ipyparallel.engine", f"--profile-dir={self._folder}")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.processes.append(subprocess.Popen(words, **quiet))
+        wait_for(lambda: set(self.client.ids) - before)
+        (number,) = set(self.client.ids) - before
+        return number
+
+    def end(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        wait_for(lambda: not self.client.ids)
+        self.client.close()
+
+
+def _is_json(file):
+    try:
+        return bool(json.loads(file.read_text()))
+    except ValueError:
+        return False
+
+
+@pytest.fixture
+def engines(controller):
+    made = Engines(controller.folder)
+    yield made
+    made.end()
+
+
+def pass_on():
+    from ipyparallel.error import UnmetDependency
+
+    raise UnmetDependency("somebody else can do it")
+
+
+def wait_or_pass_on(lame):
+    import os
+    import time
+
+    if os.getpid() == lame:
+        pass_on()
+    time.sleep(1.5)
+
+
+def nap():
+    import time
+
+    time.sleep(60)
+
+
+def look(client):
+    return workload(client, sessions(client), lambda question: question())
+
+
+def test_what_an_engine_has_passed_on_is_not_its_own_any_more(engines):
+    lame, able = engines.start(), engines.start()
+    pid = engines.client[lame].apply_sync(lambda: __import__("os").getpid())
+    view = engines.client.load_balanced_view()
+    # both have got some, and the lame one has given it back
+    results = [view.apply_async(wait_or_pass_on, pid) for _ in range(2)]
+    wait_for(lambda: engines.client.queue_status()[lame]["tasks"])
+    wait_for(lambda: look(engines.client).busy == {able})
+    assert look(engines.client).left >= 1
+    for result in results:
+        result.get(timeout=30)
+    assert engines.client.queue_status()[lame]["tasks"], "the controller has not forgotten it"
+    wait_for(lambda: look(engines.client).left == 0, 5)
+    assert not look(engines.client).busy
+    assert Standing(None, engines.client).missing(None, idle=True) == ""
+    assert not any(each.busy for each in Standing(None, engines.client).engines())
+
+
+def test_what_an_engine_has_died_with_is_over(engines):
+    number = engines.start()
+    result = engines.client.load_balanced_view().apply_async(nap)
+    direct = engines.client[number].apply_async(nap)
+    wait_for(lambda: look(engines.client).left == 2)
+    assert look(engines.client).busy == {number}
+    engines.processes[0].kill()
+    wait_for(lambda: Standing(None, engines.client).missing(None, idle=True) == "", 20)
+    assert result.exception(timeout=10) is not None
+    assert direct.exception(timeout=10) is not None
+    has = engines.client.queue_status()[number]
+    assert has["tasks"] + has["queue"] == 2, "the controller has not forgotten them"
+
+
+def test_without_a_database_those_count_that_are_registered(engines):
+    number = engines.start()
+    engines.client.load_balanced_view().apply_async(nap)
+    wait_for(lambda: engines.client.queue_status()[number]["tasks"])
+
+    def without(query, keys):
+        raise ipyparallel.error.RemoteError("NoData", "none is kept", [])
+
+    engines.client.db_query = without
+    found = look(engines.client)
+    assert (found.left, found.busy) == (1, {number})
+    engines.processes[0].kill()
+    wait_for(lambda: not engines.client.ids)
+    assert look(engines.client).left == 0
+
+
+def test_a_controller_that_is_silent_for_a_while_is_waited_for(engines, controller, monkeypatch):
+    engines.start()
+    waited = Standing(None, engines.client)
+    monkeypatch.setattr(standing, "_ANSWER_S", 0.3)
+    os.kill(controller.pid, signal.SIGSTOP)
+    try:
+        for is_idle in (True, False):
+            assert waited.missing(1, idle=is_idle) == "the controller has not answered for 0 s"
+    finally:
+        os.kill(controller.pid, signal.SIGCONT)
+    wait_for(lambda: waited.missing(1, idle=True) == waited.missing(1, idle=False) == "")
+
+
+def test_what_ssh_has_said_of_a_host_is_told_of_its_engines(tmp_path):
+    launcher = HostsLauncher(engines={"h1": 1}, profile_dir=str(tmp_path))
+    launcher._running["h1"] = Agent(0, "labkit-token", 1)
+    told = {"h1": {"failed": "ssh: connect to host h1 port 22: No route to host"}}
+    registered = {3: "labkit-token-0-17", 4: "somebody-else"}
+    known = Standing(launcher, None)
+    found = [known._unknown(n, registered, told, Workload({}, frozenset(), 0)) for n in registered]
+    assert [(each.host, each.why) for each in found] == [
+        ("h1", "its host cannot be asked: ssh: connect to host h1 port 22: No route to host"),
+        (None, ""),
+    ]
