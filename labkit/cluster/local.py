@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.engine.hand import module_path
+from labkit.engine.modulepath import module_path
 from labkit.errors import ClusterStartError, ParameterError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from labkit.engine.hand import module_path
+from labkit.engine.modulepath import module_path
 
 __all__ = ["LOG", "WatcherProcess"]
 

@@ -29,9 +29,10 @@ from typing import Any
 
 from labkit.engine import spool, store
 from labkit.engine.messages import Answer, Order, OutdatedHandError, Stop, UnloadableError
+from labkit.engine.modulepath import module_path
 from labkit.engine.threads import limited
 
-__all__ = ["HANDS", "INLINE_BYTES", "ask", "module_path", "run_chunk"]
+__all__ = ["HANDS", "INLINE_BYTES", "ask", "run_chunk"]
 
 #: The variable by which whoever looks after engines says in which folder their hands have theirs.
 #: An engine that is killed removes nothing; the folder goes with those that it was for.
@@ -273,8 +274,3 @@ def _end(process: subprocess.Popen[bytes], connection: Connection, folder: Path)
     _kill(process)
     connection.close()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def module_path() -> str:
-    """Return this process's module path, for one that shall import what it imports."""
-    return os.pathsep.join(p or str(Path.cwd()) for p in sys.path)
