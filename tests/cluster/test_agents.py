@@ -42,7 +42,7 @@ def test_a_connection_that_is_closed_too_early_ends_the_agent(agents):
     assert channel.receive(time.monotonic() + 10)["can"] == 1
     closing = threading.Thread(target=channel.close, daemon=True)
     closing.start()
-    closing.join(4)
+    closing.join(15)
     assert not closing.is_alive()
     wait_for(lambda: not with_word("labkit-early"))
 
