@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from labkit.cluster import clusterfiles, profiles
 from labkit.cluster.arrival import Arrival, wait_for_arrival
 from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, why_ended, write_private
 from labkit.cluster.folders import replace_text
+from labkit.cluster.interruptible import Interruptible
 from labkit.cluster.inventory import load
 from labkit.cluster.launchers import HostsLauncher
 from labkit.cluster.standing import EngineStatus, Standing, sessions
@@ -42,7 +41,7 @@ _CONNECT_S = 10.0
 _LOOK_S, _LAST_LOOK_S, _SLOWER = 0.2, 2.0, 1.1
 
 
-class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
+class Cluster(Interruptible):
     """A controller here, and engines on the machines of a profile.
 
     In ``with``, it gives a client of the engines that have come, and ends everything
@@ -74,35 +73,6 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         self.unstopped: dict[str, str] = {}
         #: How many engines hosts are to have, where that was changed.
         self._scaled: dict[str, int] = {}
-
-    def _synchronize(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Do something asynchronous; a Ctrl-C is raised when what was begun has ended."""
-        if not _is_interruptible():
-            return super()._synchronize(function, *args, **kwargs)
-        interrupted = False
-
-        async def work() -> Any:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-            def interrupt() -> None:
-                nonlocal interrupted
-                interrupted = True
-                if task is not None:
-                    task.cancel()
-
-            loop.add_signal_handler(signal.SIGINT, interrupt)
-            try:
-                return await function(*args, **kwargs)
-            except asyncio.CancelledError:
-                if not interrupted:
-                    raise
-            finally:
-                loop.remove_signal_handler(signal.SIGINT)
-
-        result = super()._synchronize(work)
-        if interrupted:
-            raise KeyboardInterrupt
-        return result
 
     # ---------- which cluster ----------
 
@@ -504,15 +474,3 @@ class Cluster(ipyparallel.Cluster):  # type: ignore[misc]
         for host, answer in self.launcher.tails(hosts, lines).items():
             found[host] = answer.get("logs") or {"": [answer.get("failed", "no log is there")]}
         return found
-
-
-def _is_interruptible() -> bool:
-    """Test whether a Ctrl-C comes here, and nobody else has seen to it."""
-    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not is_usual or threading.current_thread() is not threading.main_thread():
-        return False
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return True
-    return False

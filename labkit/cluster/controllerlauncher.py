@@ -21,6 +21,9 @@ __all__ = ["REUSE", "FamilyLauncher", "why_ended", "write_private"]
 #: The argument with which a controller takes the place of another one.
 REUSE = "--IPController.reuse_files=True"
 
+#: How long what is killed may take to be gone.
+_KILL_S = 2.0
+
 #: A controller that is to have the keys of the one before it finds them in its environment.
 _CURVE_KEYS = ("IPP_CURVE_PUBLICKEY", "IPP_CURVE_SECRETKEY")
 
@@ -145,8 +148,11 @@ class FamilyLauncher(LocalControllerLauncher):  # type: ignore[misc]
 
     def _end_family(self) -> None:
         """Kill what is left in the process group that the controller has led."""
+        killed = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 is_left = os.getpgid(process.pid) == self.pid
                 if is_left and "ipyparallel" in " ".join(process.cmdline()):
                     process.kill()
+                    killed.append(process)
+        psutil.wait_procs(killed, _KILL_S)

@@ -8,6 +8,7 @@ process, on the controller's machine, which ends with the controller, or by a st
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -289,16 +290,26 @@ def main() -> int:
     if client is None:
         return 0
     supplier = HostsLauncher(**told["launcher"], log=logger)
-    crews = launcher, supplier
-    threading.Thread(target=_give_up_later, args=(life, crews), daemon=True).start()
-    watch(Watcher(launcher, client, supplier), lambda: life.goes_on(client))
+    is_over = threading.Event()
+    guard = is_over, lambda: life.goes_on(client), (launcher, supplier)
+    threading.Thread(target=give_up_when_over, args=guard, daemon=True).start()
+    watch(
+        Watcher(launcher, client, supplier),
+        lambda: not is_over.is_set() and life.goes_on(client),
+    )
     return 0
 
 
-def _give_up_later(life: _Life, launchers: Iterable[HostsLauncher]) -> None:
-    """When the controller has ended, give up what would otherwise take minutes."""
-    while life.goes_on():
-        time.sleep(_LOOK_S)
+def give_up_when_over(
+    is_over: threading.Event, is_needed: Callable[[], bool], launchers: Iterable[HostsLauncher]
+) -> None:
+    """When the controller has ended, give up what would otherwise take minutes, and say so."""
+    while not is_over.is_set():
+        # whoever looks asks the same, and tells what is wrong
+        with contextlib.suppress(OSError):
+            if not is_needed():
+                is_over.set()
+        is_over.wait(_LOOK_S)
     for launcher in launchers:
         launcher.give_up()
 

@@ -18,6 +18,7 @@ from labkit.cluster.arrival import wait_for_arrival
 from labkit.cluster.hostrequests import desk_folder
 from labkit.cluster.links import Links
 from labkit.cluster.roster import Roster
+from labkit.cluster.watcher import give_up_when_over
 from labkit.errors import ClusterError, ClusterStartError
 
 from .agents import wait_for, with_word
@@ -42,7 +43,7 @@ def test_a_connection_that_is_closed_too_early_ends_the_agent(agents):
     assert channel.receive(time.monotonic() + 10)["can"] == 1
     closing = threading.Thread(target=channel.close, daemon=True)
     closing.start()
-    closing.join(4)
+    closing.join(15)
     assert not closing.is_alive()
     wait_for(lambda: not with_word("labkit-early"))
 
@@ -345,3 +346,19 @@ def test_a_start_that_is_given_up_ends_soon(agents):
     began = time.monotonic()
     asyncio.run(give_up())
     assert time.monotonic() - began < 5
+
+
+def test_a_watcher_gives_up_what_takes_long_when_the_controller_ends(agents):
+    slow = agents.folder / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    launcher = agents.launcher(python=str(slow))
+    launcher.note()
+    bringing = threading.Thread(target=launcher.bring_back, args=({"here": None},))
+    bringing.start()
+    wait_for(agents.left)
+    is_over = threading.Event()
+    give_up_when_over(is_over, lambda: False, [launcher])
+    bringing.join(5)
+    assert not bringing.is_alive()
+    assert is_over.is_set()

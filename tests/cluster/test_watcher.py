@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -160,3 +161,27 @@ def test_engines_of_this_machine_inherit_no_module_path_of_the_watcher(monkeypat
         monkeypatch.setenv("PYTHONPATH", "/of:/the:/watcher")
         module._restore(told["module_path"])
         assert os.environ.get("PYTHONPATH") == own
+
+
+class FakeSupplier:
+    """Stands for a launcher that sends a host what takes minutes."""
+
+    def __init__(self):
+        self.calls = 0
+        self.done = threading.Event()
+
+    def provide(self):
+        self.calls += 1
+        self.done.wait(20)
+
+
+def test_it_looks_after_others_while_a_host_gets_its_environment(client):
+    launcher = FakeLauncher(2, {"gone": True, "given_up": False})
+    launcher.failures = {"h1": "it has no environment yet, and gets one"}
+    launcher.bring_back = lambda tokens: [*tokens]
+    supplier = FakeSupplier()
+    watcher = Watcher(launcher, client, supplier)
+    for _ in range(3):
+        watcher.look()
+    supplier.done.set()
+    assert (launcher.reached, supplier.calls) == (3, 1)
