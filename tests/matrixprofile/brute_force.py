@@ -83,8 +83,6 @@ def total_above(d: NDArray[np.longdouble], m: int, threshold: float) -> NDArray[
 def pooled(d: NDArray[np.longdouble], shape: tuple[int, int]) -> NDArray[np.longdouble]:
     """Return the smallest distance in each cell of a grid, inf where there is none."""
     out = np.full(shape, np.inf, np.longdouble)
-    for i, row in enumerate(d):
-        for j, value in enumerate(row):
-            cell = i * shape[0] // d.shape[0], j * shape[1] // d.shape[1]
-            out[cell] = min(out[cell], value)
+    i, j = (np.arange(size) * cells // size for size, cells in zip(d.shape, shape, strict=True))
+    np.minimum.at(out, (i[:, None], j), d)
     return out

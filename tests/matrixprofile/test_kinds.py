@@ -238,7 +238,7 @@ def test_progress_goes_on_where_more_than_one_pass_is_needed(kind, monkeypatch):
 
 
 def test_single_precision_finds_good_neighbours_and_tells_how_far_they_are() -> None:
-    x, m = np.random.default_rng(8).normal(size=6000).cumsum(), 60
+    x, m = np.random.default_rng(8).normal(size=1500).cumsum(), 60
     distance, index = selfjoin(x, m, precision="single")
     d = brute_force.distances(x, x, m, 15)
     assert abs(distance - d[np.arange(index.size), index]).max() < 1e-12

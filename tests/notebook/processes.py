@@ -1,4 +1,4 @@
-"""Other processes that use a notebook: ``python -m tests.notebook.processes TASK PATH …``.
+"""Other processes that use a notebook.
 
 They say on their standard output what they have done, a line each, and go on.
 """
@@ -6,12 +6,14 @@ They say on their standard output what they have done, a line each, and go on.
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 import random
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Queue
 from typing import Self
@@ -25,6 +27,10 @@ from .places import opened
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60
+
+# To import what the tasks need takes a second and a half. So one process does it, and is copied.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
 
 
 def say(*words: object) -> None:
@@ -60,18 +66,8 @@ def sweep(path: str, number: int, count: int) -> None:
             say(i)
 
 
-def leave(path: str) -> None:
-    """Write an array, and end without closing the notebook."""
-    notebook = opened(path)
-    notebook.addResult(outcome_of({"array": array_of(0)}))
-    say("held")
-    sys.stdin.readline()
-
-
 def fork(path: str) -> None:
     """Hold the lock, and let a child go: it must neither have nor release it."""
-    import os
-
     notebook = opened(path)
     notebook.addResult(outcome_of({"x": 1}))
     child = os.fork()
@@ -139,20 +135,38 @@ def peak_mb() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) // 1000
 
 
+def _begin(ask: Connection, answer: Connection, task: str, arguments: tuple[object, ...]) -> None:
+    """Run a task whose standard input and output are the ends of pipes."""
+    os.dup2(ask.fileno(), 0)
+    os.dup2(answer.fileno(), 1)
+    ask.close()
+    answer.close()
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    path, *numbers = arguments
+    globals()[task](str(path), *numbers)
+
+
 class process:  # noqa: N801, it is used like a function
     """A task in a process of its own, whose lines are read as they come."""
 
     def __init__(self, task: str, *arguments: object) -> None:
-        command = [sys.executable, "-m", __name__, task, *map(str, arguments)]
-        pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-        self.pid = self._popen.pid
+        listen, answer = PROCESSES.Pipe(duplex=False)
+        ask, tell = PROCESSES.Pipe(duplex=False)
+        self._process = PROCESSES.Process(target=_begin, args=(ask, answer, task, arguments))
+        with ask, answer:
+            self._process.start()
+        self.pid = self._process.pid
+        self._input, self._output = (
+            os.fdopen(os.dup(end.fileno()), mode) for end, mode in ((tell, "w"), (listen, "r"))
+        )
+        tell.close()
+        listen.close()
         self._lines: Queue[str] = Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        for line in self._popen.stdout:
+        for line in self._output:
             self._lines.put(line.strip())
         self._lines.put("")
 
@@ -162,16 +176,22 @@ class process:  # noqa: N801, it is used like a function
 
     def tell(self) -> None:
         """Let the process go on."""
-        self._popen.stdin.write("\n")
-        self._popen.stdin.flush()
+        self._input.write("\n")
+        self._input.flush()
 
     def kill(self) -> None:
         """Kill the process with signal 9."""
-        self._popen.kill()
+        self._process.kill()
+
+    def exit_status(self) -> int:
+        """Wait for the end; return the exit status."""
+        self._process.join(LIMIT_S)
+        assert self._process.exitcode is not None, f"process {self.pid} does not end"
+        return self._process.exitcode
 
     def end(self) -> int:
-        """Wait for the end; return the exit status."""
-        status = self._popen.wait(LIMIT_S)
+        """Wait for the end, and for the last line; return the exit status."""
+        status = self.exit_status()
         self._reader.join(LIMIT_S)
         return status
 
@@ -185,7 +205,7 @@ class process:  # noqa: N801, it is used like a function
 
     def is_running(self) -> bool:
         """Test whether the process has not ended."""
-        return self._popen.poll() is None
+        return self._process.is_alive()
 
     def __enter__(self) -> Self:
         return self
@@ -194,8 +214,8 @@ class process:  # noqa: N801, it is used like a function
         """End the process, however it is."""
         self.kill()
         self.end()
-        self._popen.stdin.close()
-        self._popen.stdout.close()
+        self._input.close()
+        self._output.close()
 
 
 def until(condition: Callable[[], bool], why: str) -> None:
@@ -204,8 +224,3 @@ def until(condition: Callable[[], bool], why: str) -> None:
     while not condition():
         assert time.monotonic() < end, why
         time.sleep(0.01)
-
-
-if __name__ == "__main__":
-    task, path, *numbers = sys.argv[1:]
-    globals()[task](path, *map(int, numbers))

@@ -6,6 +6,8 @@ import fcntl
 import os
 import pickle
 import platform
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -20,7 +22,7 @@ from labkit.errors import NotebookError, NotebookInUseError
 from labkit.notebook.lock import WriterLock, assert_unused
 
 from .outcomes import outcome_of
-from .processes import process, until
+from .processes import ROOT, process, until
 
 
 def lock_file(path: Path) -> Path:
@@ -98,10 +100,15 @@ def test_the_lock_is_released_on_close(path: Path) -> None:
 
 
 def test_the_lock_is_released_when_the_interpreter_exits(path: Path) -> None:
-    with process("leave", path) as holder:
-        assert holder.line() == "held"
-        holder.tell()
-        assert holder.end() == 0
+    # a variable of the main module lives until then
+    program = f"""
+from pathlib import Path
+from tests.notebook.processes import array_of, opened, outcome_of
+notebook = opened({str(path)!r})
+notebook.addResult(outcome_of({{"array": array_of(0)}}))
+assert Path({str(lock_file(path))!r}).exists()
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
     assert not lock_file(path).exists()
     # and the arrays are folded
     assert [f.name for f in path.parent.glob("*.h5")] == ["walks.h5"]
@@ -189,7 +196,7 @@ def test_a_forked_process_has_not_got_the_lock(path: Path) -> None:
         with pytest.raises(NotebookInUseError, match=f"process {parent.pid} on"):
             WriterLock(path).acquire()
         parent.kill()
-        parent._popen.wait(60)
+        parent.exit_status()
         # the child lives on, and does not keep others from writing
         lock = WriterLock(path)
         lock.acquire()
