@@ -376,6 +376,7 @@ def test_ctrl_c_without_a_notebook_also_while_kernels_compile(start, folder, lon
 def test_a_terminal_gets_a_bar_with_the_time_to_go(folder, long):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
+    np.save(folder / "long.npy", np.random.default_rng(3).normal(size=60_000).cumsum())
     command = [LABKIT, *long, "--threads", "1"]
     with subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL) as process:
         os.close(theirs)

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from ..cluster.machines import CONTROLLER, DEFAULTS, WORDS, bed, cluster
+from ..cluster.machines import CONTROLLER, DEFAULTS, WORDS, Cluster, bed, cluster
 from ..cluster.testbed import python
 
 __all__ = ["bed", "cluster"]
@@ -51,6 +51,12 @@ class Desk:
         self.running, self.lap = running, lap
         self.ran = running.folder / ran
 
+    def begin(self):
+        """Start the cluster, and shadow it."""
+        self.running.start()
+        self.running.ask("print(0)", 4)
+        self.shadow()
+
     def shadow(self):
         self.lap.execute("labkit", "profile", "shadow", "root@ctl")
 
@@ -91,12 +97,15 @@ def desk(cluster, bed):
     def make(more="", *, starts=True):
         made = Desk(cluster(INVENTORY + more, shared=False), bed["lap"])
         if starts:
-            made.running.start()
-            made.running.ask("print(0)", 4)
-            made.shadow()
+            made.begin()
         return made
 
     yield make
+    clear(bed)
+
+
+def clear(bed):
+    """Put back the cable, and remove what tests have left at the desk."""
     bed["lap"].put_cable_back()
     bed["lap"].end("at_the_desk", "labkit-tunnel", "BatchMode")
     for name in ("lap", "ctl"):
@@ -111,89 +120,149 @@ def once_each(points):
     return dict.fromkeys(range(points), 1)
 
 
-@pytest.mark.parametrize("encryption", ["", "encryption: yes\n"])
-def test_a_lab_opens_a_tunnel_and_closes_it(desk, encryption):
-    there = desk(encryption)
-    out = there.execute(
-        LAB,
-        "print(bool(json.load(open(os.path.expanduser('~/.ipython/profile_shadow/security/"
-        "ipcontroller-client.json'))).get('curve_serverkey')))\n",
-        SEND,
-        WAIT,
-        seconds=0.01,
-    )
-    assert out.split("\n")[-3:-1] == [str(bool(encryption)), squares(12)]
+REFUSED = """
+began = time.monotonic()
+try:
+    labkit.ClusterLab(profile="shadow")
+except labkit.errors.LabkitError as e:
+    print(json.dumps([str(e), time.monotonic() - began]))
+"""
+
+
+def refused(there):
+    """Open a lab that cannot be opened; return the error. It takes 10 s at most."""
+    message, seconds = json.loads(there.execute(REFUSED).splitlines()[-1])
+    assert seconds < 10
     there.wait_until_no_ssh()
-    assert there.runs() == once_each(12)
+    return message
 
 
-@pytest.mark.parametrize("end", ["lab.close()\n", "os.kill(os.getpid(), 9)\n"])
-def test_one_sends_and_leaves_and_another_lab_gets_the_rest(desk, end):
-    there = desk()
-    there.start(LAB, SEND, end, points=24).communicate()
-    there.wait_until_no_ssh()
-    assert len(there.runs()) < 24
-    assert there.execute(LAB, WAIT).endswith(f"{squares(24)}\n")
-    assert there.runs() == once_each(24)
+# ---------- a cluster that runs all the time ----------
 
 
-def test_a_lab_outlasts_the_loss_of_its_connection(desk):
-    there = desk()
-    ports = "print('ports', lab._connection._tunnel.local)\n"
-    at_work = there.start(
-        LAB, ports, SEND, "assert lab.wait(60)\n", ports, WAIT, points=40, seconds=1
-    )
-    there.wait_for_runs(6)
-    # ssh dies
-    there.lap.end("BatchMode")
-    there.wait_for_runs(12)
-    # the network is gone for longer than ssh waits
-    there.lap.pull_cable()
-    time.sleep(12)
-    there.lap.put_cable_back()
-    out, _ = at_work.communicate(timeout=60)
-    assert out.endswith(f"{squares(40)}\n"), out
-    assert "trying again until it is back" in out
-    assert "profile shadow is back" in out
-    first, last = (line for line in out.splitlines() if line.startswith("ports"))
-    assert first == last, "whoever knows the ports may go on"
-    assert there.runs() == once_each(40)
-    there.wait_until_no_ssh()
+@pytest.fixture(scope="class")
+def standing(request, bed):
+    """Start a cluster that no test of a class does anything to, and let the laptop shadow it."""
+    running = Cluster(bed, bed.folder / f"for-{request.cls.__name__}", shared=False)
+    running.folder.mkdir()
+    running.generate(INVENTORY + request.cls.encryption)
+    made = Desk(running, bed["lap"])
+    try:
+        made.begin()
+        yield made
+    finally:
+        for machine in bed.machines.values():
+            machine.end(*WORDS)
+            machine.execute("sh", "-c", "rm -rf ~/.ipython")
 
 
-def test_a_lab_outlasts_an_ssh_that_hangs_and_a_loss_while_it_sends(desk):
-    there = desk()
-    at_work = there.start(LAB, SEND, WAIT, points=900, seconds=0.01, timeout=90)
-    there.wait_for_runs(1)
-    there.lap.pull_cable()
-    time.sleep(3)
-    there.lap.put_cable_back()
-    for number in there.lap.processes("BatchMode"):
-        os.kill(number, signal.SIGSTOP)
-    out, _ = at_work.communicate(timeout=90)
-    assert out.endswith(f"{squares(900)}\n"), out
-    assert there.runs() == once_each(900)
-    there.wait_until_no_ssh()
+class AnyCluster:
+    """What holds with and without encryption."""
+
+    encryption = ""
+
+    @pytest.fixture
+    def there(self, standing, bed, tmp_path):
+        """Clear the desk afterwards."""
+        yield Desk(standing.running, standing.lap, ran=f"ran-{tmp_path.name}")
+        clear(bed)
+
+    def test_a_lab_opens_a_tunnel_and_closes_it(self, there):
+        out = there.execute(
+            LAB,
+            "print(bool(json.load(open(os.path.expanduser('~/.ipython/profile_shadow/security/"
+            "ipcontroller-client.json'))).get('curve_serverkey')))\n",
+            SEND,
+            WAIT,
+            seconds=0.01,
+        )
+        assert out.split("\n")[-3:-1] == [str(bool(self.encryption)), squares(12)]
+        there.wait_until_no_ssh()
+        assert there.runs() == once_each(12)
+
+    def test_a_wrong_key_is_refused(self, there):
+        file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
+        said = json.loads(file.read_text())
+        wrong = {"curve_serverkey": "0" * 39 + "1"} if self.encryption else {"key": "0" * 36}
+        file.write_text(json.dumps(said | wrong))
+        try:
+            assert "labkit profile refresh shadow" in refused(there)
+        finally:
+            file.write_text(json.dumps(said))
 
 
-def test_what_is_there_can_be_read_without_a_network(desk):
-    there = desk()
-    at_work = there.start(
-        LAB,
-        SEND,
-        "while not len(lab.dataframe()): time.sleep(0.1)\n"
-        "print('begun', flush=True)\n"
-        "while lab._connection.is_open: len(lab.dataframe())\n"
-        "print(len(lab.dataframe()) > 0)\n"
-        "lab.close()\n",
-    )
-    assert at_work.stdout.readline() == "begun\n"
-    there.lap.pull_cable()
-    out, _ = at_work.communicate(timeout=60)
-    assert out.endswith("True\n"), out
-    there.lap.put_cable_back()
-    assert there.execute(LAB, WAIT).endswith(f"{squares(12)}\n")
-    assert there.runs() == once_each(12)
+class TestEncryptedCluster(AnyCluster):
+    encryption = "encryption: yes\n"
+
+
+class TestCluster(AnyCluster):
+    @pytest.mark.parametrize("end", ["lab.close()\n", "os.kill(os.getpid(), 9)\n"])
+    def test_one_sends_and_leaves_and_another_lab_gets_the_rest(self, there, end):
+        there.start(LAB, SEND, end, points=24).communicate()
+        there.wait_until_no_ssh()
+        assert len(there.runs()) < 24
+        assert there.execute(LAB, WAIT).endswith(f"{squares(24)}\n")
+        assert there.runs() == once_each(24)
+
+    def test_a_lab_outlasts_the_loss_of_its_connection(self, there):
+        ports = "print('ports', lab._connection._tunnel.local)\n"
+        at_work = there.start(
+            LAB, ports, SEND, "assert lab.wait(60)\n", ports, WAIT, points=40, seconds=1
+        )
+        there.wait_for_runs(6)
+        # ssh dies
+        there.lap.end("BatchMode")
+        there.wait_for_runs(12)
+        # the network is gone for longer than ssh waits
+        there.lap.pull_cable()
+        time.sleep(12)
+        there.lap.put_cable_back()
+        out, _ = at_work.communicate(timeout=60)
+        assert out.endswith(f"{squares(40)}\n"), out
+        assert "trying again until it is back" in out
+        assert "profile shadow is back" in out
+        first, last = (line for line in out.splitlines() if line.startswith("ports"))
+        assert first == last, "whoever knows the ports may go on"
+        assert there.runs() == once_each(40)
+        there.wait_until_no_ssh()
+
+    def test_a_lab_outlasts_an_ssh_that_hangs_and_a_loss_while_it_sends(self, there):
+        at_work = there.start(LAB, SEND, WAIT, points=900, seconds=0.01, timeout=90)
+        there.wait_for_runs(1)
+        there.lap.pull_cable()
+        time.sleep(3)
+        there.lap.put_cable_back()
+        for number in there.lap.processes("BatchMode"):
+            os.kill(number, signal.SIGSTOP)
+        out, _ = at_work.communicate(timeout=90)
+        assert out.endswith(f"{squares(900)}\n"), out
+        assert there.runs() == once_each(900)
+        there.wait_until_no_ssh()
+
+    def test_what_is_there_can_be_read_without_a_network(self, there):
+        at_work = there.start(
+            LAB,
+            SEND,
+            "while not len(lab.dataframe()): time.sleep(0.1)\n"
+            "print('begun', flush=True)\n"
+            "while lab._connection.is_open: len(lab.dataframe())\n"
+            "print(len(lab.dataframe()) > 0)\n"
+            "lab.close()\n",
+        )
+        assert at_work.stdout.readline() == "begun\n"
+        there.lap.pull_cable()
+        out, _ = at_work.communicate(timeout=60)
+        assert out.endswith("True\n"), out
+        there.lap.put_cable_back()
+        assert there.execute(LAB, WAIT).endswith(f"{squares(12)}\n")
+        assert there.runs() == once_each(12)
+
+    def test_without_a_network_a_new_lab_says_so(self, there):
+        there.lap.pull_cable()
+        assert "root@ctl cannot be reached" in refused(there)
+
+
+# ---------- tunnels ----------
 
 
 def test_no_tunnel_outlives_what_it_is_for(desk):
@@ -296,23 +365,6 @@ def test_engines_do_not_outlive_a_controllers_machine(cluster, bed):
 # ---------- what does not answer ----------
 
 
-REFUSED = """
-began = time.monotonic()
-try:
-    labkit.ClusterLab(profile="shadow")
-except labkit.errors.LabkitError as e:
-    print(json.dumps([str(e), time.monotonic() - began]))
-"""
-
-
-def refused(there):
-    """Open a lab that cannot be opened; return the error. It takes 10 s at most."""
-    message, seconds = json.loads(there.execute(REFUSED).splitlines()[-1])
-    assert seconds < 10
-    there.wait_until_no_ssh()
-    return message
-
-
 def test_a_stale_a_foreign_and_a_useless_connection_file(desk):
     there = desk()
     file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
@@ -334,19 +386,3 @@ def test_a_stale_a_foreign_and_a_useless_connection_file(desk):
     assert refused(there).endswith("labkit profile refresh shadow")
     there.lap.execute("labkit", "profile", "refresh", "shadow")
     assert there.execute(LAB, SEND, WAIT, seconds=0.01).endswith(f"{squares(12)}\n")
-
-
-@pytest.mark.parametrize("encryption", ["", "encryption: yes\n"])
-def test_a_wrong_key_is_refused(desk, encryption):
-    there = desk(encryption)
-    file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
-    said = json.loads(file.read_text())
-    wrong = {"curve_serverkey": "0" * 39 + "1"} if encryption else {"key": "0" * 36}
-    file.write_text(json.dumps(said | wrong))
-    assert "labkit profile refresh shadow" in refused(there)
-
-
-def test_without_a_network_a_new_lab_says_so(desk):
-    there = desk()
-    there.lap.pull_cable()
-    assert "root@ctl cannot be reached" in refused(there)
