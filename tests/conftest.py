@@ -1,6 +1,7 @@
 """What every test runs under; fixtures live beside the tests that use them."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Draw to files and leave the user's profiles alone, in child processes too."""
+    # a shell that starts this in the background has it ignored, and so would those that get Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tempfile.TemporaryDirectory(prefix="labkit-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(home.cleanup)
     # compiled kernels are kept from run to run
