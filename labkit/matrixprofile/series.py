@@ -16,9 +16,6 @@ __all__ = ["MINIMUM_WINDOW", "Exclusion", "as_series", "as_window", "exclusion_z
 MINIMUM_WINDOW = 3
 """Two samples, z-normalised, are always the same or each other's mirror."""
 
-EXACT = 2.0**53
-"""Integers up to it are float64, too."""
-
 Exclusion = int | Literal["stumpy", "scamp"]
 
 
@@ -51,7 +48,7 @@ def as_series(given: ArrayLike, name: str = "series") -> NDArray[np.float64]:
     """
     if isinstance(given, str | os.PathLike):
         raise SeriesError(f"{name} is {given!r}; for a file, pass read_series({str(given)!r})")
-    values = _read(given, name)
+    values, gaps = _read(given, name)
     if values.ndim != 1:
         raise SeriesError(
             f"{name} has {values.ndim} dimensions, shape {values.shape}; "
@@ -64,7 +61,8 @@ def as_series(given: ArrayLike, name: str = "series") -> NDArray[np.float64]:
             f"{name} has dtype {values.dtype}; a series holds real numbers: "
             "convert it to float, with NaN for what is missing"
         )
-    return _exact(values, name)
+    converted = _exact(values, name)
+    return converted if gaps is None else np.where(gaps, np.nan, converted)
 
 
 def _exact(given: NDArray[Any], name: str) -> NDArray[np.float64]:
@@ -73,16 +71,7 @@ def _exact(given: NDArray[Any], name: str) -> NDArray[np.float64]:
         converted = np.ascontiguousarray(given, dtype=np.float64)
     if given.dtype.itemsize < 8 or given.dtype == np.float64:
         return converted
-    if given.dtype.kind in "iu" and np.abs(converted).max() <= EXACT:
-        return converted
-    # beyond these, what has been rounded up would not fit into its own type again
-    least, end = (0.0, 2.0**64) if given.dtype.kind == "u" else (-(2.0**63), 2.0**63)
-    if given.dtype.kind == "f":
-        least, end = -np.inf, np.inf
-    is_exact = (least <= converted) & (converted < end)
-    is_exact[is_exact] = converted[is_exact].astype(given.dtype) == given[is_exact]
-    if given.dtype.kind == "f":
-        is_exact |= ~np.isfinite(given)
+    is_exact = _is_exact(given, converted)
     if not is_exact.all():
         first = int(np.argmin(is_exact))
         raise SeriesError(
@@ -93,22 +82,35 @@ def _exact(given: NDArray[Any], name: str) -> NDArray[np.float64]:
     return converted
 
 
-def _read(given: Any, name: str) -> NDArray[Any]:
+def _is_exact(given: NDArray[Any], converted: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark what comes back the same from float64."""
+    if given.dtype.kind == "f":
+        is_same: NDArray[np.bool_] = (converted.astype(given.dtype) == given) | ~np.isfinite(given)
+        return is_same
+    limits = np.iinfo(given.dtype)
+    # the largest one is rounded up here, and would not fit into its own type again
+    fits = (converted >= float(limits.min)) & (converted < float(limits.max))
+    fits[fits] = converted[fits].astype(given.dtype) == given[fits]
+    return fits
+
+
+def _read(given: Any, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return what is given as an array, and where something is missing that it cannot tell."""
     if isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "buif":
-        return np.where(np.ma.getmaskarray(given), np.nan, _exact(given.filled(0), name))
-    # pandas' nullable dtypes become objects unless they are asked for floats
+        return given.filled(0), np.ma.getmaskarray(given)
+    # pandas' nullable dtypes become objects unless they are asked for others
     if getattr(getattr(given, "dtype", None), "na_value", None) is not None:
         if given.dtype.kind in "iu":
             whole = given.fillna(0).to_numpy(dtype=given.dtype.numpy_dtype)
-            return np.where(np.asarray(given.isna()), np.nan, _exact(whole, name))
+            return whole, np.asarray(given.isna())
         try:
-            return np.asarray(given.to_numpy(dtype=np.float64, na_value=np.nan))
+            return np.asarray(given.to_numpy(dtype=np.float64, na_value=np.nan)), None
         except (TypeError, ValueError) as e:
             raise SeriesError(
                 f"{name} has dtype {given.dtype}; a series holds real numbers: convert it to float"
             ) from e
     try:
-        return np.asarray(given)
+        return np.asarray(given), None
     except ValueError as e:
         raise SeriesError(f"{name} is ragged ({e}); pass one number a sample") from e
 

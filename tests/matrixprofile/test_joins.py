@@ -240,13 +240,14 @@ ROUNDED = WHOLE.astype(np.int64) + 2**60 + 1
     [
         ROUNDED,
         ROUNDED.astype(np.uint64) + np.uint64(2**63),
+        np.where(WHOLE > 50, 2**53 + 1, 0),
         np.where(WHOLE > 50, 2**63 - 1, -(2**63)),
         np.ma.masked_greater(ROUNDED, 2**60 + 98),
         pd.Series(ROUNDED, dtype="Int64"),
         WHOLE.astype(np.longdouble) / 3,
         WHOLE * np.longdouble(10) ** 400,
     ],
-    ids=["int64", "uint64", "limits", "masked", "pandas", "longdouble", "too large"],
+    ids=["int64", "uint64", "barely", "limits", "masked", "pandas", "longdouble", "too large"],
 )
 def test_what_only_fits_when_it_is_rounded_is_refused(given_series):
     with pytest.raises(SeriesError, match=r"which float64 rounds to .* subtract a level"):
@@ -293,6 +294,9 @@ def test_a_read_only_series_is_read_only_read() -> None:
     [
         (lambda: selfjoin(WHOLE, 201), r"window is 201, but .* 200 samples; .* 3 to 200"),
         (lambda: abjoin(WHOLE, WHOLE[:10], 11), r"window is 11, but .* only 10 samples"),
+        (lambda: selfjoin(np.ma.array([], np.int64), 12), r"series is empty"),
+        (lambda: selfjoin(pd.Series([], dtype="Int64"), 12), r"series is empty"),
+        (lambda: selfjoin(np.ma.array([[2**60 + 1]]), 12), r"series has 2 dimensions"),
         (lambda: selfjoin("walk.txt", 12), r"for a file, pass read_series\('walk.txt'\)"),
         (lambda: selfjoin(WHOLE, 2), r"window is 2; the shortest possible is 3"),
         (lambda: selfjoin(WHOLE, 12.5), r"window is 12\.5, not an integer; .* round"),
