@@ -52,7 +52,7 @@ def read(profile: str, folder: Path) -> dict[str, Any]:
     file = path(folder)
     try:
         told = _whole(file)
-        where = told["cluster"].get("machine") or socket.gethostname()
+        where = _machine(told)
     except FileNotFoundError:
         raise ClusterError(
             f"no cluster runs with the profile {profile}; labkit cluster start "
@@ -81,6 +81,11 @@ def _whole(file: Path) -> dict[str, Any]:
             return told
 
 
+def _machine(told: Mapping[str, Any]) -> str:
+    """Return where a cluster was started; ipyparallel's own do not tell."""
+    return str(told["cluster"].get("machine") or socket.gethostname())
+
+
 def standing(file: Path) -> str:
     """Tell in a word or two how a cluster does that is recorded in a file.
 
@@ -89,7 +94,7 @@ def standing(file: Path) -> str:
     """
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         told = json.loads(file.read_text())
-        where = told["cluster"].get("machine") or socket.gethostname()
+        where = _machine(told)
         if where != socket.gethostname():
             return f"on {where}"
         return "running" if _is_controller(told["controller"]["state"]["pid"]) else "died"

@@ -261,7 +261,9 @@ def test_nothing_is_brought_back_after_a_stop_by_others(agents):
 
 
 def test_an_end_of_what_has_ended_meanwhile_is_none(agents):
-    agents.launcher()._end("here")
+    launcher = agents.launcher()
+    launcher._end("here")
+    assert launcher.unstopped == {}
 
 
 def test_whoever_waits_for_the_roster_is_told_for_whom(tmp_path, caplog, monkeypatch):
