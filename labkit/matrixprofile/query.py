@@ -155,16 +155,21 @@ def _neighbours(kind: str, k: int | None, windows: int) -> int:
         number = 0
     if number < 1 or isinstance(k, bool | np.bool_):
         raise SeriesError(f"k is {k!r}; pass a number of neighbours, 1 or more")
+    _refuse_more_than_memory(number, windows)
+    return number
+
+
+def _refuse_more_than_memory(k: int, windows: int) -> None:
+    # other kinds need not wait until it is imported
     import psutil
 
-    needed = windows * number * BYTES_A_NEIGHBOUR
+    needed = windows * k * BYTES_A_NEIGHBOUR
     if needed > (there := psutil.virtual_memory().total):
         raise SeriesError(
-            f"k is {number}: so many neighbours of {windows} windows take "
+            f"k is {k}: so many neighbours of {windows} windows take "
             f"{needed / 2**30:,.0f} GiB of memory, and there are {there / 2**30:,.0f}; "
             "pass a smaller one"
         )
-    return number
 
 
 def _threshold(kind: str, threshold: float | None) -> float | None:

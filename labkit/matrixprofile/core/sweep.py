@@ -53,8 +53,7 @@ PROMISE = 1e-9
 """What a distance may be wrong."""
 
 UNDOUBTED = 0.9
-"""What part is told to be done before it is known whether doubts are left; mostly there are none.
-"""
+"""What part is told as done before it is known whether doubts are left: mostly none are."""
 
 STRIP = 4096
 """Windows that are looked at again together."""
@@ -100,15 +99,15 @@ def nearest(area: Area, crew: Crew, *, either: bool = False) -> Found:
     With ``either``, rows and columns are the same windows, and each needs its nearest only on
     the side where that is.
     """
-    may_doubt = np.dtype(crew.dtype) == np.float64
-    found = _estimated(area, crew, area.tasks(), 1, until=UNDOUBTED if may_doubt else ALL)
+    looks_again = _looks_again(crew)
+    found = _estimated(area, crew, area.tasks(), 1, until=UNDOUBTED if looks_again else ALL)
     if either:
         tagged = LAGS * np.finfo(crew.dtype).eps
         margin = _error(area.a, area.b, crew.dtype) + 2.0 * tagged
         forget_farther(found.rows, found.columns, margin)
     measure(area.a, area.b, found.rows)
     measure(area.b, area.a, found.columns)
-    if may_doubt:
+    if looks_again:
         _settle(area, crew, found)
     return found
 
@@ -192,12 +191,12 @@ def pooled(area: Area, crew: Crew, rows: NDArray[np.int64], columns: NDArray[np.
 
     cut = [s for band in area.bands() for s in stripes(band, a, b, rows, lanes)]
     grid = empty_grid(shape, place)
-    may_doubt = np.dtype(crew.dtype) == np.float64
-    until = UNDOUBTED if may_doubt else ALL
+    looks_again = _looks_again(crew)
+    until = UNDOUBTED if looks_again else ALL
     for found in _shared(crew, cut, search, lambda: empty_grid(shape, place), until):
         merge_grids(grid, found)
     measure_grid(a, b, grid)
-    if may_doubt:
+    if looks_again:
         _look_again(area, crew, grid.apart, rows, columns)
     return grid.apart
 
@@ -271,6 +270,11 @@ def _sifted(
 
 
 # ---------- doubts ----------
+
+
+def _looks_again(crew: Crew) -> bool:
+    """Test whether doubts are settled; in single precision they stay."""
+    return np.dtype(crew.dtype) == np.float64
 
 
 def _settle(area: Area, crew: Crew, found: Found) -> None:
