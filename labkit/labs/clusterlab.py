@@ -265,9 +265,12 @@ timeout, cluster_id
 
     def _run(self, sweep: Sweep) -> None:
         notebook = self.notebook()
+        present: set[int] = set()
         for group in sweep.groups:
-            self._rehearsal.hold(group, self._connected(), lambda: self._is_draining)
-        self._supply(self._attach(sweep))
+            present.update(
+                self._rehearsal.hold(group, self._connected(), lambda: self._is_draining)
+            )
+        self._supply(self._attach(sweep), present)
         with uncollected():
             notebook.current().addPendingResults(sweep.name, list(sweep.points()))
         try:
@@ -279,11 +282,15 @@ timeout, cluster_id
             notebook.dropPendingResults(notebook.unsentResults())
             notebook.commit()
 
-    def _supply(self, attachments: list[Attachment]) -> None:
-        """Bring attachments where engines are idle; others say what they miss when they need it."""
+    def _supply(self, attachments: list[Attachment], present: set[int]) -> None:
+        """Bring attachments where engines are idle; others say what they miss when they need it.
+
+        Those present have just answered, which the hub may not have noted yet.
+        """
         if attachments:
             to = self._connected()
-            to.courier.supply(attachments, to.hub.idle(), lambda: self._is_draining)
+            idle = sorted(present.union(to.hub.idle()))
+            to.courier.supply(attachments, idle, lambda: self._is_draining)
 
     def _bring(self, missing: MissingAttachmentError, attachment: Attachment) -> Future[bytes]:
         assert missing.engine is not None

@@ -60,7 +60,9 @@ class Rehearsal:
         self._seen: list[int] = []
         self._arrived = time.monotonic()
 
-    def hold(self, group: Group, connection: Connection, is_stopped: Callable[[], bool]) -> None:
+    def hold(
+        self, group: Group, connection: Connection, is_stopped: Callable[[], bool]
+    ) -> list[int]:
         """Have those engines load an experiment that are idle, with the code they lack.
 
         Parameters
@@ -71,6 +73,12 @@ class Rehearsal:
             To the engines; open.
         is_stopped : callable
             Tells to give up waiting.
+
+        Returns
+        -------
+        list of int
+            The engines that have answered, so that they are idle; the hub may learn that only
+            later.
 
         Raises
         ------
@@ -89,7 +97,7 @@ class Rehearsal:
         self.note_arrival()
         known = self._known.setdefault(piece, {})
         if all(known.get(engine) == "" for engine in ids):
-            return
+            return []
         # one that could not has passed on what it got, and is idle, though it may not look so
         idle = [engine for engine in ids if known.get(engine)]
         idle += [engine for engine in connection.hub.idle() if engine not in idle]
@@ -106,6 +114,7 @@ class Rehearsal:
                 f"{len(ids)} engines: {why}. Install what is missing there: packages beside the "
                 f"notebook travel by themselves, up to {MOST_BYTES / 2**20:.0f} MB"
             )
+        return [engine for engine in idle if engine in known]
 
     def look(self, pieces: Iterable[Piece], connection: Connection) -> dict[Piece, str]:
         """Take the answers of engines, and ask those that have come; wait for nothing.

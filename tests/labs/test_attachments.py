@@ -20,6 +20,7 @@ from labkit.engine.store import Store, receive
 from labkit.errors import AttachmentStoreError
 from labkit.labs import parallellab, sweep
 from labkit.labs.delivery import Courier, _Delivery
+from labkit.labs.hub import Hub
 from labkit.labs.parallellab import _begin_worker
 from labkit.labs.sweep import pickled
 
@@ -230,6 +231,19 @@ def test_a_host_that_can_keep_nothing_is_said(lab, host, monkeypatch):
     (text,) = lab.notebook().dataframe(only_successful=False)[labkit.Experiment.EXCEPTION]
     assert "could not take an attachment" in text
     assert "LABKIT_CACHE" in text
+
+
+def test_an_engine_gets_it_whose_answers_the_hub_has_not_noted(lab, sent, monkeypatch):
+    def idle(hub):
+        # as if it had not come to the engines' last answers
+        return [] if asked else asked.append(hub) or real(hub)
+
+    asked, real = [], Hub.idle
+    monkeypatch.setattr(Hub, "idle", idle)
+    lab["x"] = [1]
+    lab.runExperiment(Mean(numbers()))
+    assert "complete" in {function for _, function in sent}, "that comes before any work starts"
+    assert lab.wait()
 
 
 def test_an_engine_that_ends_while_it_receives_holds_up_nobody(lab, host, sent, monkeypatch):
