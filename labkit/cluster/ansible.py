@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.cluster.hostranges import RangeMistake, expand
-from labkit.cluster.positions import Document, Mistakes, Place, Route
+from labkit.cluster.positions import Document, Place, Route
 from labkit.errors import suggestion
 
 __all__ = ["AnsibleDocument", "is_ansible"]
@@ -61,24 +61,28 @@ class AnsibleDocument:
     document : Document
         The inventory.
 
-    Raises
-    ------
-    InventoryError
-        When groups hold what groups may not, or a variable is a template.
+    Attributes
+    ----------
+    file : str
+        The file's name, as it is told.
+    value : dict
+        What ``hosts.yaml`` would hold.
+    mistakes : Mistakes
+        The document's, with groups that hold what groups may not, and variables that are
+        templates.
     """
 
     def __init__(self, document: Document) -> None:
         self.file = document.file
         self._document = document
-        self._mistakes = Mistakes(document.file)
+        self.mistakes = document.mistakes
         self._groups: dict[str, _Group] = {}
         self._origins: dict[Route, Route] = {(): ()}
         for name in document.value:
             self._gather(name, (name,))
+        self._break_circles()
         depths = self._depths()
-        self._mistakes.check()
         self.value = self._converted(sorted(self._groups, key=lambda n: (depths[n], n)))
-        self._mistakes.check()
 
     def place(self, route: Route, *, of_key: bool = False) -> Place:
         """Return where what became this value, or key, stands in Ansible's file."""
@@ -99,7 +103,7 @@ class AnsibleDocument:
         told = self._mapping(route)
         for key in set(told) - set(_GROUP_KEYS):
             place = self._document.place((*route, key), of_key=True)
-            self._mistakes.add(place, f"unknown key {key}{suggestion(key, _GROUP_KEYS)}")
+            self.mistakes.add(place, f"unknown key {key}{suggestion(key, _GROUP_KEYS)}")
         if self._mapping((*route, "vars"), told):
             group.variables.append((*route, "vars"))
         for pattern in self._mapping((*route, "hosts"), told):
@@ -115,7 +119,7 @@ class AnsibleDocument:
             return {}
         if isinstance(value, dict):
             return value
-        self._mistakes.add(
+        self.mistakes.add(
             self._document.place(route), f"{route[-1]} should be a mapping, key: value"
         )
         return {}
@@ -124,34 +128,43 @@ class AnsibleDocument:
         try:
             return expand(pattern)
         except RangeMistake as e:
-            self._mistakes.add(self._document.place(route, of_key=True).after(e.offset), e.what)
+            self.mistakes.add(self._document.place(route, of_key=True).after(e.offset), e.what)
             return []
+
+    def _break_circles(self) -> None:
+        """Note groups that hold themselves, and have them do so no more."""
+        for name, group in self._groups.items():
+            for child, route in list(group.children.items()):
+                if name in self._below(child):
+                    place = self._document.place(route, of_key=True)
+                    self.mistakes.add(place, f"the group {child} holds itself")
+                    del group.children[child]
+
+    def _below(self, name: str) -> set[str]:
+        """Return a group with all that it holds, at whatever depth."""
+        found: set[str] = set()
+        rest = {name}
+        while rest:
+            found |= rest
+            rest = {child for each in rest for child in self._groups[each].children} - found
+        return found
 
     def _depths(self) -> dict[str, int]:
         """Return how deep each group lies, by its longest way from the top."""
         depths = dict.fromkeys(self._groups, 1) | {"all": 0}
-        for _ in self._groups:
-            deeper = {
-                child: depths[name] + 1
-                for name, group in self._groups.items()
-                for child in group.children
-                if depths[child] <= depths[name]
-            }
-            if not deeper:
-                return depths
+        while deeper := {
+            child: depths[name] + 1
+            for name, group in self._groups.items()
+            for child in group.children
+            if depths[child] <= depths[name]
+        }:
             depths |= deeper
-        for name in deeper:
-            route = next(g.children[name] for g in self._groups.values() if name in g.children)
-            self._mistakes.add(
-                self._document.place(route, of_key=True), f"the group {name} holds itself"
-            )
         return depths
 
     def _members(self, name: str) -> set[str]:
         if name == "all":
             return {host for group in self._groups.values() for host in group.hosts}
-        group = self._groups[name]
-        return set(group.hosts).union(*(self._members(child) for child in group.children))
+        return {host for each in self._below(name) for host in self._groups[each].hosts}
 
     # ---------- hosts ----------
 
@@ -211,7 +224,7 @@ class AnsibleDocument:
         value = self._at(origin)
         if isinstance(value, str) and "{{" in value:
             place = self._document.place(origin)
-            self._mistakes.add(place, f"{origin[-1]} is a template, which only Ansible fills in")
+            self.mistakes.add(place, f"{origin[-1]} is a template, which only Ansible fills in")
             return
         for route, setting in read(value):
             self._merge(host, settings, route, setting, origin)

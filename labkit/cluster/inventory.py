@@ -124,7 +124,7 @@ def load(path: str | Path) -> Inventory:
 
 
 def _checked(document: Read) -> Inventory:
-    mistakes = Mistakes(document.file)
+    mistakes = document.mistakes
     settings = _settings(document, mistakes)
     if settings is None:
         mistakes.check()

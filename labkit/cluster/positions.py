@@ -97,7 +97,17 @@ class Document:
     Raises
     ------
     InventoryError
-        When it is empty or no YAML, a key is there twice or is no text, or a value holds itself.
+        When it is empty or no YAML.
+
+    Attributes
+    ----------
+    file : str
+        As it was given.
+    value
+        What the file holds, as dicts, lists and plain values.
+    mistakes : Mistakes
+        Keys that are there twice, of which the first holds, or are no text; values that hold
+        themselves. Who reads on adds to them, and has them told.
 
     Examples
     --------
@@ -112,9 +122,8 @@ class Document:
         self.file = file
         self._reader = _Reader(file)
         self._root = self._reader.parse(text)
-        #: What the file holds, as dicts, lists and plain values.
+        self.mistakes = self._reader.mistakes
         self.value: Any = self._reader.value(self._root)
-        self._reader.mistakes.check()
 
     @classmethod
     def read(cls, path: Path) -> Document:

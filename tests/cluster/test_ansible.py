@@ -126,7 +126,7 @@ def test_a_local_connection(hosts):
         ('"2222"', "none", "22:25: port: 'none' is no whole number"),
         ("n[01:03]", "n[01:x]", "12:11: 01:x goes from a number to a letter"),
         ("        fast:\n", "        fast: {hots: }\n", "16:16: unknown key hots; did you mean"),
-        ("        fast:\n", "        gpu:\n", "14:5: the group gpu holds itself"),
+        ("        fast:\n", "        gpu:\n", "16:9: the group gpu holds itself"),
         ("http_port: 80", "labkit: 80", "26:40: labkit is there already"),
         ("{engines: 2}", "4", "17:22: labkit should be a mapping"),
     ],
@@ -136,6 +136,36 @@ def test_mistakes_have_their_place_in_ansibles_file(hosts, before, after, told):
     with pytest.raises(InventoryError) as error:
         hosts(EXAMPLE.replace(before, after))
     assert any(f"hosts.yaml:{told}" in line for line in error.value.mistakes), error.value
+
+
+def test_all_mistakes_are_told_at_once(hosts):
+    text = (
+        "all:\n"
+        "  hots: {}\n"
+        "  vars: {labkit: {profile: a b, profile: c}}\n"
+        "  children:\n"
+        "    big:\n"
+        "      hosts: {n1: {ansible_host: '{{ ip }}', ansible_port: x}}\n"
+        "      children: {small: }\n"
+        "    small:\n"
+        "      children: {big: , tiny: {hosts: {n2: {labkit: {engines: 0}}}}}\n"
+    )
+    with pytest.raises(InventoryError) as error:
+        hosts(text)
+    told = [line.partition("hosts.yaml:")[2] for line in error.value.mistakes]
+    assert [line[: len(start)] for line, start in zip(told, ALL_TOLD, strict=True)] == ALL_TOLD
+
+
+ALL_TOLD = [
+    "1:1: controller: interface is missing",
+    "2:3: unknown key hots; did you mean hosts?",
+    "3:28: profile: 'a b' should be a name",
+    "3:33: profile is there already, at line 3",
+    "6:34: ansible_host is a template",
+    "6:60: port: 'x' is no whole number",
+    "7:18: the group small holds itself",
+    "9:63: engines: 0 starts none",
+]
 
 
 @pytest.mark.parametrize(

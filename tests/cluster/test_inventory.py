@@ -118,6 +118,8 @@ def test_all_mistakes_at_once(mistakes):
         "  cl-3:\n"
         "  n[4-1]: 5\n"
         "  far: {ssh: {jump: cl-9}}\n"
+        "  far: {engines: 1}\n"
+        "  [a, b]: {engines: 1}\n"
     ) == [
         "1:1: unknown key profil; did you mean profile? "
         "Known: controller, defaults, encryption, hosts, packages, profile, restarts, "
@@ -133,6 +135,8 @@ def test_all_mistakes_at_once(mistakes):
         "7:11: n[4-1]: this should be a mapping, key: value",
         "8:21: unknown jump host cl-9; did you mean cl-4? Known: cl-0, cl-1, cl-2, cl-3, cl-4, "
         "far; it is not in ~/.ssh/config either, and has no address here",
+        "9:3: far is there already, at line 8",
+        "10:3: a key must be text; quote it",
     ]
 
 

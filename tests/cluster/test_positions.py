@@ -8,7 +8,7 @@ from labkit.errors import InventoryError
 
 def mistakes(text):
     with pytest.raises(InventoryError) as told:
-        Document("hosts.yaml", text)
+        Document("hosts.yaml", text).mistakes.check()
     return list(told.value.mistakes)
 
 
