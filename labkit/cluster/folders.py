@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from labkit.errors import ProfileError
 
-__all__ = ["checked_name", "ipython_folder", "replace_text"]
+__all__ = ["checked_name", "ipython_folder", "replace_text", "replace_texts"]
 
 
 def ipython_folder() -> Path:
@@ -45,14 +46,35 @@ def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
     mode : int, optional
         Who may do what with it, before the umask.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.unfinished")
-    unfinished.unlink(missing_ok=True)
+    replace_texts({path: text}, mode)
+
+
+def replace_texts(texts: Mapping[Path, str], mode: int = 0o666) -> None:
+    """Write files, each in one step, and none before all of them are on the disk.
+
+    Parameters
+    ----------
+    texts : mapping of Path to str
+        The files, and what they are to hold.
+    mode : int, optional
+        Who may do what with them, before the umask.
+    """
+    mark = f"{os.getpid()}-{threading.get_ident()}.unfinished"
+    unfinished = {path: path.with_name(f".{path.name}.{mark}") for path in texts}
     try:
-        number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        for path, text in texts.items():
+            _write(unfinished[path], text, mode)
+        for path in texts:
+            unfinished[path].replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        for path in unfinished.values():
+            path.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.unlink(missing_ok=True)
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

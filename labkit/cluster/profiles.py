@@ -13,7 +13,7 @@ from pathlib import Path
 
 from labkit.cluster.commands import start_command
 from labkit.cluster.configs import CONTROLLER, ENGINE, STARTER, configs
-from labkit.cluster.folders import checked_name, ipython_folder, replace_text
+from labkit.cluster.folders import checked_name, ipython_folder, replace_texts
 from labkit.cluster.inventory import Inventory, load
 from labkit.cluster.shadow import Shadow, shadow_in
 from labkit.errors import InventoryError, ProfileError, suggestion
@@ -112,7 +112,11 @@ class Plan:
         return [change.target for change in self.changes if change.is_handmade]
 
     def write(self) -> None:
-        """Write the files; a new folder appears with all of them, others are replaced one by one.
+        """Write the files; a new folder appears with all of them.
+
+        Files that are there are replaced when all new ones are on the disk: an error changes
+        none of them. Should this process be killed just between two of these steps, each file
+        is whole, and writing again does the rest.
 
         Raises
         ------
@@ -121,9 +125,7 @@ class Plan:
         """
         try:
             if self.folder.exists():
-                for change in self.changes:
-                    if change.is_needed:
-                        replace_text(change.target, change.new)
+                replace_texts({c.target: c.new for c in self.changes if c.is_needed})
             else:
                 self._make()
         except OSError as e:
@@ -133,8 +135,7 @@ class Plan:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".labkit-", dir=self.folder.parent))
         try:
-            for change in self.changes:
-                replace_text(unfinished / change.target.name, change.new)
+            replace_texts({unfinished / c.target.name: c.new for c in self.changes})
             unfinished.rename(self.folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

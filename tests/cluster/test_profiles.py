@@ -1,5 +1,6 @@
 """Profiles: written whole or not at all, found again, never overwritten unasked."""
 
+import errno
 import os
 
 import pytest
@@ -99,6 +100,39 @@ def test_nothing_is_half_written(plan, monkeypatch, tmp_path):
     with pytest.raises(ZeroDivisionError):
         made.write()
     assert list((tmp_path / "ipython").iterdir()) == []
+
+
+def test_an_error_in_the_middle_leaves_all_files_as_they_were(plan, hosts, monkeypatch):
+    plan().write()
+    before = contents(plan().folder)
+    hosts.write_text(TEXT.replace("10.0.0.1", "10.0.0.2").replace("8", "4"))
+    made = plan()
+    assert len([c for c in made.changes if c.is_needed]) > 1
+    written, real = [], os.fsync
+
+    def fsync(number):
+        written.append(number)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ProfileError, match="profile_cluster cannot be written: No space left"):
+        made.write()
+    assert contents(plan().folder) == before
+
+
+def test_what_ipyparallel_does_not_understand_is_not_planned(plan, monkeypatch, tmp_path):
+    def outdated(inventory, *, stock):
+        return {**real(inventory, stock=stock), CONTROLLER: "c.IPControler.ip = '10.0.0.1'\n"}
+
+    real = profiles.configs
+    monkeypatch.setattr(profiles, "configs", outdated)
+    with pytest.raises(ProfileError) as told:
+        plan()
+    assert "does not understand this profile; nothing was written" in str(told.value)
+    assert f"{CONTROLLER}: ipyparallel has no class IPControler; did you mean" in str(told.value)
+    assert not (tmp_path / "ipython").exists()
 
 
 def test_a_place_that_cannot_be_written(plan, tmp_path):
