@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -18,7 +18,7 @@ from labkit.cluster.arrival import Arrival
 from labkit.cluster.clusters import Cluster
 from labkit.cluster.deliveries import Delivery
 from labkit.cluster.standing import EngineStatus
-from labkit.errors import ParameterError
+from labkit.errors import ClusterStartError, ParameterError
 
 __all__ = ["logs", "restart", "scale", "start", "status", "stop", "wait"]
 
@@ -28,30 +28,34 @@ logging.getLogger("ipyparallel").addHandler(logging.NullHandler())
 
 def start(name: str, *, as_json: bool) -> tuple[bool, str]:
     """Start a cluster; return whether all engines have come, and what has."""
-    began = time.monotonic()
     folder = profiles.find(name).folder
     cluster = Cluster(profile_dir=str(folder), shutdown_atexit=False)
-    with _progress():
-        cluster.start_and_connect_sync().close()
-    return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
+    return _started(cluster, lambda: cluster.start_and_connect_sync().close(), as_json=as_json)
 
 
 def restart(name: str, *, as_json: bool) -> tuple[bool, str]:
     """Start a cluster again; return whether all engines have come, and what has."""
-    began = time.monotonic()
     cluster = Cluster.running(name)
-    with _progress():
-        cluster.restart_cluster_sync()
-    return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
+    return _started(cluster, cluster.restart_cluster_sync, as_json=as_json)
 
 
 def scale(name: str, counts: Sequence[str], *, as_json: bool) -> tuple[bool, str]:
     """Have other numbers of engines; return whether all have come, and what has."""
     wanted = dict(map(_count, counts))
-    began = time.monotonic()
     cluster = Cluster.running(name)
-    with _progress():
-        cluster.scale_sync(wanted)
+    return _started(cluster, lambda: cluster.scale_sync(wanted), as_json=as_json)
+
+
+def _started(cluster: Cluster, begin: Callable[[], object], *, as_json: bool) -> tuple[bool, str]:
+    """Begin something; return whether all engines have come then, and what has."""
+    began = time.monotonic()
+    try:
+        with _progress():
+            begin()
+    except ClusterStartError:
+        # that no engine has come is told as other failures are
+        if not cluster.arrivals:
+            raise
     return _arrivals(cluster, time.monotonic() - began, as_json=as_json)
 
 
@@ -89,11 +93,13 @@ def _count(text: str) -> tuple[str, int]:
 def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool, str]:
     arrivals = cluster.arrivals
     is_whole = all(arrival.is_whole for arrival in arrivals)
+    runs = cluster.controller is not None
     if as_json:
         hosts = list(map(_facts, arrivals))
         told = {
             "seconds": seconds,
             "is_whole": is_whole,
+            "runs": runs,
             "hosts": hosts,
             "unstopped": cluster.unstopped,
         }
@@ -107,6 +113,7 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     summary = (
         f"{there} engine{'s' * (there != 1)}, {whole} of {len(arrivals)} "
         f"host{'s' * (len(arrivals) != 1)} whole, {seconds:.1f} s"
+        f"{'' if runs else '; nothing of it runs now'}"
     )
     sent = [_sent(a.host, a.delivery) for a in arrivals if a.delivery is not None]
     return is_whole, "\n".join([table(head, rows, {"seconds": 1}), *sent, *reasons, summary])

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from labkit.cluster.clusters import Cluster
     from labkit.cluster.launchers import HostsLauncher
 
-__all__ = ["Arrival", "wait_for_arrival"]
+__all__ = ["Arrival", "assert_any", "failures", "wait_for_arrival"]
 
 _LOOK_S = 0.1
 
@@ -67,7 +67,7 @@ async def wait_for_arrival(
     Raises
     ------
     ClusterStartError
-        When none has, or the controller has died.
+        When the controller has died.
     """
     launcher = cluster.launcher
     awaited = [host for host in launcher.wanted if hosts is None or host in hosts]
@@ -89,11 +89,25 @@ async def wait_for_arrival(
         await asyncio.sleep(_LOOK_S)
     answers = await asyncio.to_thread(launcher.inquire, late)
     why_late = {host: _why_late(cluster, answer) for host, answer in answers.items()}
-    arrivals = [_arrival(launcher, host, seen, why_late) for host in (*awaited, *emptied)]
+    return [_arrival(launcher, host, seen, why_late) for host in (*awaited, *emptied)]
+
+
+def failures(launcher: HostsLauncher) -> list[Arrival]:
+    """Return what is known of all hosts when not a single engine was started."""
+    return [_arrival(launcher, host, {}, {}) for host in launcher.wanted]
+
+
+def assert_any(name: str, arrivals: Sequence[Arrival]) -> None:
+    """Raise when there are to be engines, and none has come.
+
+    Raises
+    ------
+    ClusterStartError
+        With all reasons.
+    """
     if any(a.wanted for a in arrivals) and not any(a.engines for a in arrivals):
         reasons = "\n".join(f"{a.host}: {why}" for a in arrivals for why in a.why)
-        raise ClusterStartError(f"no engine of {cluster.name} has come\n{reasons}")
-    return arrivals
+        raise ClusterStartError(f"no engine of {name} has come\n{reasons}")
 
 
 def _note(

@@ -15,7 +15,7 @@ import ipyparallel
 from traitlets import Unicode, default
 
 from labkit.cluster import clusterfiles, profiles
-from labkit.cluster.arrival import Arrival, wait_for_arrival
+from labkit.cluster.arrival import Arrival, assert_any, failures, wait_for_arrival
 from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, why_ended, write_private
 from labkit.cluster.folders import replace_text
 from labkit.cluster.interruptible import Interruptible
@@ -179,10 +179,20 @@ class Cluster(Interruptible):
     async def start_engines(
         self, n: int | None = None, engine_set_id: str | None = None, **settings: Any
     ) -> str:
-        """Start engines on all hosts; those that had other numbers of them have these again."""
+        """Start engines on all hosts; those that had other numbers of them have these again.
+
+        Raises
+        ------
+        ClusterStartError
+            When no host has started any; :attr:`arrivals` tells why.
+        """
         if self._scaled:
             settings = {"scaled": self._scaled, **settings}
-        started: str = await super().start_engines(n, engine_set_id, **settings)
+        try:
+            started: str = await super().start_engines(n, engine_set_id, **settings)
+        except ClusterStartError:
+            self.arrivals = failures(self.launcher)
+            raise
         return started
 
     async def _succeed(self) -> None:
@@ -246,6 +256,7 @@ class Cluster(Interruptible):
         try:
             if isinstance(self.engine_set, HostsLauncher):
                 self.arrivals = await wait_for_arrival(self, client, hosts)
+                assert_any(self.name, self.arrivals)
             else:
                 await asyncio.to_thread(
                     client.wait_for_engines, self.engine_set.n, timeout=self.engine_timeout

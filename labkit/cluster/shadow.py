@@ -129,10 +129,16 @@ class Shadow:
     def _is_of(self, fetched: _Fetched) -> bool:
         return _parsed(fetched.text) == self.connection()
 
-    def why_silent(self) -> ClusterError:
-        """Find out why a controller does not answer to what the connection file says."""
+    def why_silent(self, limit_s: float) -> ClusterError:
+        """Find out why a controller does not answer to what the connection file says.
+
+        Parameters
+        ----------
+        limit_s : float
+            How long its machine may take to tell, in seconds.
+        """
         try:
-            fetched = _fetch(self.destination, self.profile)
+            fetched = _fetch(self.destination, self.profile, limit_s)
             if self._is_of(fetched):
                 return ClusterStartError(
                     f"the controller of {self.origin} does not answer, though its connection "
@@ -247,7 +253,7 @@ def _assert_free(place: Path, name: str, destination: str, profile: str) -> None
     )
 
 
-def _fetch(destination: str, profile: str) -> _Fetched:
+def _fetch(destination: str, profile: str, limit_s: float = _FETCH_S) -> _Fetched:
     """Return the connection file of a profile elsewhere."""
     command = f"exec sh -c {shlex.quote(_LOOK)} labkit {shlex.quote(profile)}"
     try:
@@ -258,11 +264,11 @@ def _fetch(destination: str, profile: str) -> _Fetched:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_FETCH_S,
+            timeout=limit_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise login.refusal(destination, f"no answer in {_FETCH_S:.0f} s") from None
+        raise login.refusal(destination, f"no answer in {limit_s:.0f} s") from None
     except FileNotFoundError:
         raise login.refusal(destination, "ssh is not installed on this machine") from None
     found = re.search(

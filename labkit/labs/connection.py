@@ -7,12 +7,14 @@ import hashlib
 import logging
 import os
 import platform
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from labkit.cluster.asking import begin
 from labkit.errors import (
     ClusterError,
     ClusterStartError,
@@ -36,6 +38,12 @@ logger = logging.getLogger(__name__)
 
 #: How long a controller may take to answer through a tunnel that is open, in seconds.
 _REGISTRATION_S = 5.0
+
+#: After so long its machine is asked what the matter is, though an answer may still come.
+_PATIENCE_S = 2.0
+
+#: How long the machine may take to tell, so that all is over in less than 10 s.
+_TELLING_S = 7.0
 
 #: From one attempt to reach a machine to the next one.
 _PAUSE_S = 0.5
@@ -237,16 +245,15 @@ class Connection:
         arguments = {**self.arguments, "timeout": _REGISTRATION_S}
         del arguments["url_file"]
         try:
-            self.is_tunnelled = True
-            self._tunnel = Tunnel(shadow.destination, shadow.address(), ports, self._local)
-            self._local = self._tunnel.local
-            near = {channel: self._local[said[channel]] for channel in CHANNELS}
-            here = {"interface": "tcp://127.0.0.1", "location": "127.0.0.1", "ssh": ""}
-            return ipyparallel.Client({**said, **near, **here}, **arguments)
-        except BaseException as e:
+            with _asking_why(shadow):
+                self.is_tunnelled = True
+                self._tunnel = Tunnel(shadow.destination, shadow.address(), ports, self._local)
+                self._local = self._tunnel.local
+                near = {channel: self._local[said[channel]] for channel in CHANNELS}
+                here = {"interface": "tcp://127.0.0.1", "location": "127.0.0.1", "ssh": ""}
+                return ipyparallel.Client({**said, **near, **here}, **arguments)
+        except BaseException:
             self._end_tunnel()
-            if isinstance(e, TimeoutError):
-                raise shadow.why_silent() from e
             raise
 
     def _end_tunnel(self) -> None:
@@ -317,6 +324,32 @@ class Connection:
         ALIVE.discard(self.name)
         self._end_own()
         self.own = None
+
+
+@contextlib.contextmanager
+def _asking_why(shadow: Shadow) -> Iterator[None]:
+    """Have a shadow's machine tell why the controller is silent, without waiting for it first.
+
+    The connection file may be that of another cluster.
+    """
+    is_settled, is_silent = threading.Event(), False
+
+    def ask() -> ClusterError | None:
+        if is_settled.wait(_PATIENCE_S) and not is_silent:
+            return None
+        return shadow.why_silent(_TELLING_S)
+
+    why = begin(ask)
+    try:
+        yield
+    except TimeoutError as e:
+        is_silent = True
+        is_settled.set()
+        told = why.result()
+        assert told is not None
+        raise told from e
+    finally:
+        is_settled.set()
 
 
 def _digest(client: ipyparallel.Client) -> str:

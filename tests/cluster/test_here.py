@@ -98,6 +98,38 @@ def test_a_controller_that_does_not_answer_is_told(here, monkeypatch):
     cluster.controller = None
 
 
+def test_a_start_of_which_nothing_comes_has_its_table_too(here):
+    here.cluster("  other: {local: true}\n", "defaults: {python: /nowhere/python}\n")
+    words = [LABKIT, "cluster", "start", "--profile", "here"]
+    done = subprocess.run([*words, "--json"], capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["is_whole"], told["runs"]) == (1, False, False), done.stderr
+    assert [(host["host"], host["engines"]) for host in told["hosts"]] == [
+        ("localhost", 0),
+        ("other", 0),
+    ]
+    assert all("/nowhere/python" in host["why"][0] for host in told["hosts"])
+    assert not here.words()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "other: " in done.stdout
+    assert "0 engines, 0 of 2 hosts whole" in done.stdout
+    assert done.stdout.endswith("nothing of it runs now\n")
+
+
+def test_a_start_of_which_all_engines_end_is_an_error(here):
+    broken = here.folder / "broken"
+    broken.mkdir()
+    (broken / "ipyparallel.py").write_text("raise SystemExit('no engines today')")
+    cluster = here.cluster(controller=f"defaults: {{env: {{PYTHONPATH: {broken}}}}}\nrestarts: 0\n")
+    with pytest.raises(
+        ClusterStartError, match=r"(?s)no engine of here has come\nlocalhost: .*today"
+    ):
+        cluster.start_and_connect_sync()
+    assert [arrival.engines for arrival in cluster.arrivals] == [0]
+    assert not here.words()
+
+
 def test_a_start_that_is_killed_is_found_by_a_stop(here):
     process = here.starts()
     process.kill()

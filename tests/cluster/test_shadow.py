@@ -156,7 +156,7 @@ def test_a_cluster_is_started_by_the_command_of_who_made_its_profile(found, ther
     )
     assert found.is_current()
     assert f"does not answer, though its connection file is there; on cl-0: {again}" in str(
-        found.why_silent()
+        found.why_silent(5.0)
     )
 
 
