@@ -9,7 +9,7 @@ import time
 import pytest
 
 from .machines import CONTROLLER, DEFAULTS, STOP_S
-from .testbed import ROOT
+from .testbed import OTHER, PORTS, ROOT
 
 HOSTNAME = "os.uname().nodename"
 TWO = f"{CONTROLLER}defaults: {{{DEFAULTS}, engines: 2}}\nhosts:\n  h[1-2]:\n"
@@ -121,21 +121,23 @@ def test_settings_of_hosts(cluster, bed):
         "hosts:\n"
         f"  ctl: {{}}\n"
         f"  first: {{address: h1, directory: ~/work, env: {{A: own, 'OMP_NUM_THREADS': 5}}}}\n"
-        f"  h2: {{ssh: {{jump: first, port: 22, identity: {bed.folder}/key}}}}\n"
+        f"  h2: {{user: {OTHER}, ssh: {{jump: first, port: {PORTS[1]}, "
+        f"identity: {bed.folder}/key}}}}\n"
         "  h3: {ssh: {jump: root@h1}, engines: cores-1}\n"
     )
     running.start()
     cores = len(os.sched_getaffinity(0))
     names = ("A", "LABKIT_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    asked = f"[{HOSTNAME}, os.getcwd(), os.environ.get('SSH_CONNECTION', '').split(' ')[0], "
+    asked = f"[{HOSTNAME}, os.getcwd(), os.environ.get('USER', ''), "
+    asked += "*os.environ.get('SSH_CONNECTION', '   ').split(' ')[::3], "
     asked += ", ".join(f"os.environ['{name}']" for name in names) + "]"
     each = max(1, (cores - 1) // 3)
     home = str(bed.home)
     assert sorted(running.each(asked, 3 + each)) == [
-        ["ctl", home, "", "all", "3", "3", "3"],
-        ["h1", f"{home}/work", "10.77.0.100", "own", "3", "5", "3"],
-        ["h2", home, "10.77.0.1", "all", "3", "3", "3"],
-        *([["h3", home, "10.77.0.1", "all", "3", "3", "3"]] * each),
+        ["ctl", home, "", "", "", "all", "3", "3", "3"],
+        ["h1", f"{home}/work", "root", "10.77.0.100", "22", "own", "3", "5", "3"],
+        ["h2", home, OTHER, "10.77.0.1", str(PORTS[1]), "all", "3", "3", "3"],
+        *([["h3", home, "root", "10.77.0.1", "22", "all", "3", "3", "3"]] * each),
     ]
 
 
@@ -157,18 +159,21 @@ def test_encryption_and_ports_and_nothing_listens_elsewhere(cluster, bed):
     )
     running.start()
     assert sorted(running.each(HOSTNAME, 4)) == ["h1", "h1", "h2", "h2"]
-    found = running.ask(
-        """
-        import psutil
-        listening = [
-            (c.laddr.ip, c.laddr.port)
-            for c in psutil.net_connections("tcp")
-            if c.status == psutil.CONN_LISTEN and c.laddr.port != 22
-        ]
-        print(json.dumps(sorted(listening)))
+    found, *on_hosts = running.ask(
+        f"""
+        def listening():
+            import psutil
+            return sorted(
+                (c.laddr.ip, c.laddr.port)
+                for c in psutil.net_connections("inet")
+                if c.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
+                and c.laddr.port not in {PORTS}
+            )
+        print(json.dumps([listening(), *client[:].apply_sync(listening)]))
         """,
         4,
     )
+    assert {address for each in on_hosts for address, _ in each} <= {"127.0.0.1"}
     far = [port for address, port in found if address == "10.77.0.100"]
     assert {address for address, _ in found} <= {"10.77.0.100", "127.0.0.1"}
     assert len(far) >= 15

@@ -52,3 +52,21 @@ def test_no_jump_host_asks_anything(ask, bed):
     told = ask(config, "-J", "h2", environment=environment, limit_s=12.0)
     assert "failed" in told
     assert not (bed.folder / "asked").exists()
+
+
+#: Asks h2 under many names for its logs, all at once, through h1; prints the answers.
+ASK_MANY = """
+import json, sys
+from labkit.cluster.links import Links, new_token
+place = {{"profile_dir": "/tmp", "shared": True, "mark": "", "cluster_id": "", "lines": 1}}
+hosts = {{f"n{{i}}": {{"address": "h2", "ssh_args": ["-J", "h1"]}} for i in range({count})}}
+links = Links(hosts, [], {python!r})
+told = links.at_once(lambda host: links.ask(host, new_token(), do="logs", **place), hosts)
+print(json.dumps(list(told.values())))
+"""
+
+
+def test_a_jump_host_is_not_asked_for_more_than_it_takes(bed):
+    count = 24
+    out = bed["ctl"].execute(*python(ASK_MANY.format(count=count, python=sys.executable)))
+    assert json.loads(out.splitlines()[-1]) == [{"logs": {}}] * count

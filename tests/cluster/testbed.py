@@ -23,13 +23,22 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 
+#: Who may log in besides.
+OTHER = "other"
+
 _PROGRAMS = ("ip", "nsenter", "unshare", "sshd", "ssh", "ssh-keygen")
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 _NETWORK = "10.77.0"
 _FAR = "10.78.0"
 _NUMBERS = itertools.count()
 
+#: At which ports each sshd listens: the usual one, and another.
+PORTS = (22, 2222)
+
+#: More logins at once than sshd lets be under way by default are dropped, all of them.
 _SSHD = """\
+Port {ports[0]}
+Port {ports[1]}
 ListenAddress 0.0.0.0
 HostKey {key}
 AuthorizedKeysFile {authorized}
@@ -39,7 +48,7 @@ UsePAM no
 UseDNS no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
-MaxStartups 100
+MaxStartups 10:100:10
 Subsystem sftp internal-sftp
 """
 
@@ -126,7 +135,7 @@ class Machine:
         _run("ip", "-n", self._namespace, "link", "set", "eth0", "up")
         key = self.folder / "key"
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-        settings = _SSHD.format(key=key, authorized=self._bed.folder / "key.pub")
+        settings = _SSHD.format(ports=PORTS, key=key, authorized=self._bed.folder / "key.pub")
         (self.folder / "sshd.conf").write_text(settings)
         ssh = self.folder / "home" / ".ssh"
         ssh.mkdir(mode=0o700)
@@ -182,7 +191,7 @@ class Machine:
         """Wait until one can log in."""
         log = self.folder / "sshd.log"
         deadline = time.monotonic() + timeout_s
-        while not log.exists() or "Server listening" not in log.read_text():
+        while not log.exists() or log.read_text().count("Server listening") < len(PORTS):
             told = (self.folder / "init.log").read_text()
             assert time.monotonic() < deadline, f"{self.name} does not come up: {told}"
             time.sleep(0.02)
@@ -364,8 +373,9 @@ class Testbed:
         self.home.mkdir()
         users = Path("/etc/passwd").read_text()
         # whoever looks for the name of 0 finds the first
-        both = "\n".join(f"{n}:x:0:0::{self.home}:/bin/bash" for n in (self.user, "root"))
-        users = re.sub(r"^root:.*", both, users, flags=re.MULTILINE)
+        names = (self.user, "root", OTHER)
+        lines = "\n".join(f"{name}:x:0:0::{self.home}:/bin/bash" for name in names)
+        users = re.sub(r"^root:.*", lines, users, flags=re.MULTILINE)
         (self.folder / "passwd").write_text(users)
         named = [f"{m.address} {m.name}" for m in self.machines.values()]
         (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *named, ""]))
@@ -380,8 +390,11 @@ class Testbed:
     def _known(self) -> Iterator[str]:
         for machine in self.machines.values():
             kind, key, *_ = (machine.folder / "key.pub").read_text().split()
-            far = f",{_FAR}.1" if machine.name == self.controller else ""
-            yield f"{machine.name},{machine.address}{far} {kind} {key}\n"
+            names = [machine.name, machine.address]
+            if machine.name == self.controller:
+                names.append(f"{_FAR}.1")
+            names += [f"[{name}]:{PORTS[1]}" for name in names]
+            yield f"{','.join(names)} {kind} {key}\n"
 
 
 def _usual(hosts: int) -> dict[str, str]:
