@@ -155,6 +155,8 @@ def test_what_clients_connect_with_outlives_a_restart_that_fails(here, monkeypat
     cluster = here.cluster()
     cluster.start_and_connect_sync().close()
     before = here.connections()
+    files = list(here.profile.glob("security/ipcontroller-*.json"))
+    assert [file.stat().st_mode & 0o077 for file in files] == [0, 0]
 
     async def fail(*arguments, **settings):
         raise ClusterStartError("no engine has come")

@@ -75,6 +75,49 @@ def test_labs_of_labkit_and_epyc_find_it_by_its_name(cluster):
     running.wait_until_gone()
 
 
+PACKED = """
+import json
+import labkit
+from areas import area
+from labkit.engine.store import complete
+from labkit.labs.delivery import _Delivery
+
+class Square(labkit.Experiment):
+    def do(self, params):
+        return {"area": area(params["x"])}
+
+def send(delivery, function, arguments):
+    sent.append(function)
+    real(delivery, function, arguments)
+
+if __name__ == "__main__":
+    sent, real = [], _Delivery._send
+    _Delivery._send = send
+    lab = labkit.ClusterLab(profile="cluster")
+    for points in (range(6), range(6, 12)):
+        lab["x"] = points
+        lab.runExperiment(Square())
+        lab.wait()
+    print(json.dumps([sorted(lab.dataframe()["area"]), sent.count(complete)]))
+"""
+
+
+def test_a_local_package_is_sent_once_to_each_host(cluster, bed):
+    running = cluster(TWO, shared=False)
+    running.start()
+    assert len(running.each(HOSTNAME, 4)) == 4
+    # where engines do not look for modules
+    (running.folder / "areas.py").write_text("def area(x):\n    return x**2\n")
+    script = running.folder / "packed.py"
+    script.write_text(PACKED)
+    areas, sent = json.loads(running.on_ctl(sys.executable, script).splitlines()[-1])
+    assert areas == [x**2 for x in range(12)]
+    assert sent == 2
+    for name in ("h1", "h2"):
+        unpacked = bed[name].execute("sh", "-c", "ls -d ~/.cache/labkit/attachments/*.code")
+        assert len(unpacked.split()) == 1
+
+
 def test_ipyparallels_cluster_starts_it_from_python(cluster):
     running = cluster(TWO + "  h9:\n")
     code = (

@@ -1,12 +1,15 @@
 """How a lab is connected to its cluster."""
 
 import gc
+import threading
+import time
 
 import psutil
 import pytest
 
-from labkit.errors import ClusterError
-from labkit.labs.connection import Connection
+from labkit.errors import ClusterError, ClusterStartError
+from labkit.labs import connection as connections
+from labkit.labs.connection import Connection, _asking_why
 from labkit.labs.leftovers import ALIVE, OWN
 
 NOWHERE = {"url_file": None, "profile": None, "profile_dir": None, "cluster_id": None}
@@ -49,3 +52,48 @@ def test_an_own_cluster_ends_with_it_or_when_nobody_holds_it():
     del connection
     gc.collect()
     assert not second.is_running()
+
+
+# ---------- why a shadow's controller is silent ----------
+
+
+class Asked:
+    """A shadow whose machine notes that it was asked."""
+
+    def __init__(self):
+        self.was_asked = threading.Event()
+
+    def why_silent(self, limit_s):
+        self.was_asked.set()
+        return ClusterStartError("it was stopped")
+
+
+def test_a_machine_is_asked_while_its_controller_may_still_answer(monkeypatch):
+    monkeypatch.setattr(connections, "_PATIENCE_S", 0.05)
+    shadow = Asked()
+    with pytest.raises(ClusterStartError, match="it was stopped"), _asking_why(shadow):
+        silent_until(shadow.was_asked)
+
+
+def silent_until(event):
+    """Time out after something has happened."""
+    assert event.wait(10)
+    raise TimeoutError
+
+
+def test_a_machine_is_asked_at_once_when_nothing_is_there():
+    shadow = Asked()
+    began = time.monotonic()
+    with pytest.raises(ClusterStartError, match="it was stopped"), _asking_why(shadow):
+        raise TimeoutError
+    assert time.monotonic() - began < connections._PATIENCE_S
+
+
+def test_a_machine_whose_controller_answers_is_not_asked(monkeypatch):
+    monkeypatch.setattr(connections, "_PATIENCE_S", 0.05)
+    shadow = Asked()
+    with _asking_why(shadow):
+        pass
+    with pytest.raises(KeyError), _asking_why(shadow):
+        raise KeyError
+    assert not shadow.was_asked.wait(0.2)
