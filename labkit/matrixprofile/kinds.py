@@ -77,6 +77,11 @@ class Kind(ABC):
             return {"rows": "rows", "columns": "columns"}
         return {"rows": "rows"}
 
+    @property
+    def _has_columns(self) -> bool:
+        """Whether the columns of a tile are wanted, too."""
+        return "columns" in self._arrays()
+
     def _count(self, name: str) -> int:
         """Return how many windows an array of the whole has."""
         return self.query.columns if name == "columns" else self.query.rows
@@ -113,11 +118,10 @@ class _Neighbours(Kind):
 
         query = self.query
         if query.kind == "knn":
-            both = query.is_self or query.both
-            found = sweep.nearest_k(area, crew, query.k, query.threshold, both=both)
+            found = sweep.nearest_k(area, crew, query.k, query.threshold, both=self._has_columns)
         else:
             is_one = area.a is area.b and set(self._arrays().values()) == {"all"}
-            found = sweep.nearest(area, crew, either=is_one)
+            found = sweep.nearest(area, crew, both=self._has_columns, either=is_one)
         sides = {"rows": (found.rows, tile.left), "columns": (found.columns, tile.top)}
         part: Part = {}
         for name in self._arrays():
@@ -212,7 +216,7 @@ class _Sum(Kind):
         from labkit.matrixprofile.core import sweep
 
         assert self.query.threshold is not None
-        found = sweep.sums(area, crew, self.query.threshold)._asdict()
+        found = sweep.sums(area, crew, self.query.threshold, both=self._has_columns)._asdict()
         return {name: found[name] for name in self._arrays()}
 
     def begin(self) -> Part:

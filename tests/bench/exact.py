@@ -1,22 +1,21 @@
-"""The truth about distances, in long double, window by window."""
+"""The truth about distances: brute force, in which long double decides between the nearest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench.processor import Missing
-from tests.bench.series import SEED, Series
+from tests.bench.series import Series
 
 Index = NDArray[np.int64]
 Long = NDArray[np.longdouble]
 
-AT_ONCE = 4_096
-CANDIDATES = 6
-"""Of each stretch: more than the two neighbours that one exclusion zone lets in and another not."""
+ROWS = 512
+"""How many windows are compared with all others at once."""
 SAME = 1e-9
 """An index is wrong when its window is farther than the nearest by more than this."""
 
@@ -25,78 +24,75 @@ class Verdict(NamedTuple):
     """How a matrix profile compares with the truth."""
 
     error: float
-    """Largest error of a distance: of any window to the one that its index names, and of the
-    sample to the nearest of all."""
+    """Largest error of a distance: to the window that its index names, and to the nearest."""
     wrong: int
-    """Wrong indices in the sample."""
+    """Wrong indices."""
     of: int
-    """Size of the sample."""
-
-
-def sample(series: Series, window: int, count: int = 200, jumps: int = 50) -> Index:
-    """Choose windows at random, and some across each of the largest jumps."""
-    random = np.random.default_rng(SEED)
-    last = series.size - window
-    steep = np.argsort(-np.abs(np.diff(series)))[:jumps]
-    beside = steep - random.integers(0, window, jumps)
-    return np.unique(np.clip([*random.integers(0, last, count), *beside], 0, last))
-
-
-def distances(series: Series, window: int, a: Index, b: Index) -> Long:
-    """Return the distance of each window in ``a`` to that in ``b``, to some 18 digits."""
-    parts = [
-        np.linalg.norm(_units(series, window, a[part]) - _units(series, window, b[part]), axis=1)
-        for part in _stretches(a.size)
-    ]
-    result: Long = np.sqrt(np.longdouble(window)) * np.concatenate(parts)
-    return result
+    """Number of windows."""
 
 
 class Truth:
-    """The nearest neighbours of some windows, found by comparing them with all others.
+    """How far each window is from its nearest neighbour.
+
+    Correlations in double tell which windows may be the nearest; these are compared in long
+    double.
 
     Parameters
     ----------
     series : ndarray, shape (n,)
     window : int
-    zone : int
-        The smallest exclusion zone that will be asked for.
+    zones : iterable of int
+        The exclusion zones that will be asked for.
     """
 
-    def __init__(self, series: Series, window: int, zone: int) -> None:
+    def __init__(self, series: Series, window: int, zones: Iterable[int]) -> None:
         self._series, self._window = series, window
-        self._chosen = sample(series, window)
-        self._candidates = self._near(zone)
-        rows = np.broadcast_to(self._chosen[:, None], self._candidates.shape)
-        self._apart = np.abs(rows - self._candidates)
-        self._distance = distances(series, window, rows.ravel(), self._candidates.ravel())
+        count = series.size - window + 1
+        self._nearest = {zone: np.full(count, np.inf, np.longdouble) for zone in sorted(zones)}
+        units = np.concatenate(
+            [_units(series, window, part).astype(np.float64) for part in _stretches(count)]
+        )
+        # of a sum of m products of doubles, and of the doubles themselves; twice, for two of them
+        margin = 2 * (window + 2) * np.finfo(np.float64).eps
+        for rows in _stretches(count):
+            correlation = units[rows] @ units.T
+            found = np.empty(rows.size, np.longdouble)
+            reach = np.zeros(rows.size, np.int64)
+            for zone, nearest in self._nearest.items():
+                # others keep what they have found in a smaller zone
+                hidden = np.flatnonzero(reach <= zone)
+                near = np.clip(rows[:, None] + np.arange(-zone, zone + 1), 0, count - 1)
+                np.put_along_axis(correlation, near, -2.0, axis=1)
+                some = correlation if hidden.size == rows.size else correlation[hidden]
+                which, columns = np.nonzero(some >= some.max(axis=1, keepdims=True) - margin)
+                which = hidden[which]
+                found[hidden], reach[hidden] = np.inf, count
+                np.minimum.at(found, which, self._distances(rows[which], columns))
+                np.minimum.at(reach, which, np.abs(rows[which] - columns))
+                nearest[rows] = found
 
-    def _near(self, zone: int) -> Index:
-        """Find the most correlated windows; which is the nearest, rounding may hide."""
-        rows = _units(self._series, self._window, self._chosen)
-        found = []
-        for part in _stretches(self._series.size - self._window + 1):
-            columns = np.arange(part.start, part.stop)
-            correlation = rows @ _units(self._series, self._window, columns).T
-            correlation[np.abs(self._chosen[:, None] - columns) <= zone] = -2
-            best = np.argpartition(-correlation, min(CANDIDATES, columns.size - 1), axis=1)
-            found.append(columns[best[:, :CANDIDATES]])
-        return np.concatenate(found, axis=1)
+    def _distances(self, a: Index, b: Index) -> Long:
+        """Return the distance of each window in ``a`` to that in ``b``, to some 18 digits."""
+        series, window = self._series, self._window
+        parts = [
+            np.linalg.norm(_units(series, window, a[i]) - _units(series, window, b[i]), axis=1)
+            for i in _stretches(a.size)
+        ]
+        result: Long = np.sqrt(np.longdouble(window)) * np.concatenate(parts)
+        return result
 
     def judge(self, distance: Series, index: Index, zone: int) -> Verdict:
         """Compare a matrix profile, computed with this exclusion zone, with the truth."""
-        allowed = np.where(self._apart > zone, self._distance.reshape(self._apart.shape), np.inf)
-        smallest = allowed.min(axis=1)
-        own = distances(self._series, self._window, np.arange(index.size), index)
-        chosen = self._chosen
-        errors = np.concatenate([distance - own, distance[chosen] - smallest])
-        right = own[chosen] <= smallest + SAME  # NaN is wrong, and makes the largest error NaN
-        return Verdict(float(np.abs(errors).max()), int((~right).sum()), chosen.size)
+        nearest = self._nearest[zone]
+        own = self._distances(np.arange(index.size), index)
+        errors = np.concatenate([distance - own, distance - nearest])
+        right = own <= nearest + SAME  # NaN is wrong, and makes the largest error NaN
+        return Verdict(float(np.abs(errors).max()), int((~right).sum()), index.size)
 
 
-def _stretches(count: int) -> Iterator[slice]:
-    for start in range(0, count, AT_ONCE):
-        yield slice(start, min(start + AT_ONCE, count))
+def _stretches(count: int) -> Iterator[Index]:
+    for start in range(0, max(count, 1), ROWS):
+        yield np.arange(start, min(start + ROWS, count))
 
 
 def _units(series: Series, window: int, starts: Index) -> Long:

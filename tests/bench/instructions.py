@@ -40,11 +40,20 @@ def loops() -> dict[str, tuple[Any, str]]:
     """Return functions that go through all groups of a band so often, and their precision."""
     import numba
 
-    from labkit.matrixprofile.core.blocks import add_above, find_nearest, walk_until_within
+    from labkit.matrixprofile.core.blocks import (
+        add_above,
+        find_nearest,
+        find_nearest_of_rows,
+        walk_until_within,
+    )
 
     def nearest(work: Any, groups: int, times: int) -> None:
         for n in range(groups * times):
             find_nearest(work, n % groups, 0, ROWS)
+
+    def nearest_of_rows(work: Any, groups: int, times: int) -> None:
+        for n in range(groups * times):
+            find_nearest_of_rows(work, n % groups, 0, ROWS)
 
     def total(work: Any, groups: int, times: int) -> None:
         for n in range(groups * times):
@@ -56,6 +65,7 @@ def loops() -> dict[str, tuple[Any, str]]:
 
     return {
         "1nn": (numba.njit(nearest), "float64"),
+        "1nn of rows": (numba.njit(nearest_of_rows), "float64"),
         "sum": (numba.njit(total), "float64"),
         "knn": (numba.njit(within), "float64"),
         "1nn float32": (numba.njit(nearest), "float32"),

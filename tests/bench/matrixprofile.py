@@ -107,12 +107,13 @@ def exactness() -> None:
     # SCAMP excludes |i - j| < m // 4, the others |i - j| <= ceil(m / 4)
     zones = {"labkit": -(-WINDOW // 4), "scamp": WINDOW // 4 - 1, "stumpy": -(-WINDOW // 4)}
     with contest.sides() as sides, tempfile.TemporaryDirectory() as folder:
-        title("largest error of a distance, n = 2^17; in brackets, wrong indices of a sample")
-        print("Truth is long double brute force. Wanted: at most 1e-9 (0). pyscamp gives float32.")
+        title("largest error of a distance, n = 2^17; in brackets, wrong indices")
+        print("Truth is brute force, the nearest in long double. Wanted: at most 1e-9 (0).")
+        print("pyscamp gives float32.")
         print(" " * 20 + "".join(f"{side:>18}" for side in sides))
         for name, make in HARD.items():
             series = make(2**17)
-            truth = Truth(series, WINDOW, min(zones.values()))
+            truth = Truth(series, WINDOW, set(zones.values()))
             join = Join((series,), threads=available()[-1])
             print(f"{name:<20}", end="", flush=True)
             for side in sides:

@@ -56,6 +56,13 @@ def test_both_sides_of_an_abjoin(name: str) -> None:
     assert_is_profile(of_b, d.T)
 
 
+@pytest.mark.parametrize("kind", ["1nn", "knn", "sum"])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_side_of_an_abjoin_is_the_first_of_both(name: str, kind: str) -> None:
+    of_a, _ = abjoin(SERIES[name], OTHER, 25, kind=kind, sides="both")
+    assert np.array_equal(abjoin(SERIES[name], OTHER, 25, kind=kind), of_a)
+
+
 @pytest.mark.parametrize(("exclusion", "zone"), [(None, 7), ("scamp", 5), (0, 0), (40, 40)])
 def test_an_aligned_join_leaves_out_what_is_at_the_same_place(exclusion, zone: int) -> None:
     a, b, m = SERIES["walk"], OTHER, 25

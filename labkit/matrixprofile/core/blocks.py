@@ -32,7 +32,10 @@ __all__ = [
     "Buffers",
     "Side",
     "add_above",
+    "add_above_of_rows",
     "find_nearest",
+    "find_nearest_of_columns",
+    "find_nearest_of_rows",
     "mark_within",
     "seed",
     "walk_until_within",
@@ -174,9 +177,22 @@ class _Within:
 
 
 class _Walk:
-    """The frame that all blocks share: arrays, covariances, steps."""
+    """The frame that all blocks share: arrays, covariances, steps.
 
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+    Of rows and columns, those that are not wanted have no state, and take no time.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        builder: Any,
+        signature: Any,
+        arguments: Any,
+        *,
+        of_rows: bool = True,
+        of_columns: bool = True,
+    ) -> None:
+        self.of_rows, self.of_columns = of_rows, of_columns
         work, group = arguments[:2]
         array = signature.args[0].types[2]
         # else what is spilled lies across cache lines, depending on where the stack begins
@@ -214,23 +230,26 @@ class _Walk:
         covariances = [self.builder.load(slot) for slot in slots]
         here = [self.at(k, r) for r in range(STEP)]
         rows = [[emit.load(field, at) for field in self.rows[:3]] for at in here]
-        states = [reduction.open(self.rows, at) for at in here]
+        states = [reduction.open(self.rows, at) for at in here if self.of_rows]
         for column in range(GROUP + STEP - 1):
             q = self.at(self.builder.add(k, self.first), column)
             df, dg, inverse = (emit.load(field, q) for field in self.columns[:3])
-            state = reduction.open(self.columns, q)
+            state = reduction.open(self.columns, q) if self.of_columns else None
             for r, (row_df, row_dg, row_inverse) in enumerate(rows):
                 d = column - r
                 if not 0 <= d < GROUP:
                     continue
                 product = emit.multiply(covariances[d], inverse)
                 value = reduction.take(product, row_inverse, d)
-                states[r] = reduction.join(value, states[r])
-                state = reduction.join(value, state)
+                if self.of_rows:
+                    states[r] = reduction.join(value, states[r])
+                if self.of_columns:
+                    state = reduction.join(value, state)
                 covariances[d] = emit.fma(df, row_dg, covariances[d])
                 covariances[d] = emit.fma(dg, row_df, covariances[d])
-            reduction.close(state, self.columns, q)
-        for at, state in zip(here, states, strict=True):
+            if self.of_columns:
+                reduction.close(state, self.columns, q)
+        for at, state in zip(here, states, strict=False):
             reduction.close(state, self.rows, at)
         return covariances
 
@@ -277,11 +296,52 @@ def find_nearest(typing: Any, work: Any, group: Any, start: Any, stop: Any) -> A
 
 
 @intrinsic
+def find_nearest_of_rows(typing: Any, work: Any, group: Any, start: Any, stop: Any) -> Any:
+    """Walk a group as :func:`find_nearest` does, keeping the nearest of each row only."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        walk = _Walk(context, builder, signature, arguments, of_columns=False)
+        _, _, start, stop = arguments
+        walk.all_steps(start, stop, _Nearest(walk.emit, walk.first))
+        return context.get_dummy_value()
+
+    return types.void(work, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def find_nearest_of_columns(typing: Any, work: Any, group: Any, start: Any, stop: Any) -> Any:
+    """Walk a group as :func:`find_nearest` does, keeping the nearest of each column only."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        walk = _Walk(context, builder, signature, arguments, of_rows=False)
+        _, _, start, stop = arguments
+        walk.all_steps(start, stop, _Nearest(walk.emit, walk.first))
+        return context.get_dummy_value()
+
+    return types.void(work, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def add_above(typing: Any, work: Any, group: Any, start: Any, stop: Any, threshold: Any) -> Any:
     """Walk a group from row start to row stop, adding the correlations above a threshold."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         walk = _Walk(context, builder, signature, arguments)
+        _, _, start, stop, threshold = arguments
+        walk.all_steps(start, stop, _Sum(walk.emit, threshold))
+        return context.get_dummy_value()
+
+    return types.void(work, types.int64, types.int64, types.int64, work.types[2].dtype), generate
+
+
+@intrinsic
+def add_above_of_rows(
+    typing: Any, work: Any, group: Any, start: Any, stop: Any, threshold: Any
+) -> Any:
+    """Walk a group as :func:`add_above` does, adding for rows only."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        walk = _Walk(context, builder, signature, arguments, of_columns=False)
         _, _, start, stop, threshold = arguments
         walk.all_steps(start, stop, _Sum(walk.emit, threshold))
         return context.get_dummy_value()

@@ -13,13 +13,17 @@ from labkit.matrixprofile.core.bands import Band
 from labkit.matrixprofile.core.blocks import GROUP, LAGS
 from labkit.matrixprofile.core.statistics import Windows, run_length
 
-__all__ = ["Stripe", "Task", "cells", "stripes", "tasks"]
+__all__ = ["CELLS_ALONE", "Stripe", "Task", "cells", "stripes", "tasks"]
 
 SHORTEST = 48
 """Windows of a stretch that a recurrence pays for."""
 
 CELLS = 1 << 23
 """Cells of a task, roughly: a millisecond's work."""
+
+CELLS_ALONE = 1 << 26
+"""The same where no other thread waits for work: to call a kernel, with some forty arrays, costs
+as much as 200,000 cells."""
 
 
 Bands = NDArray[np.int64]
@@ -37,11 +41,21 @@ class Task(NamedTuple):
     """How much work it is."""
 
 
-def tasks(region: Band, a: Windows, b: Windows, breadth: int | None = None) -> list[Task]:
+def tasks(
+    region: Band, a: Windows, b: Windows, breadth: int | None = None, enough: int = CELLS
+) -> list[Task]:
     """Cut a region of any number of diagonals; the largest tasks come first.
 
-    The cut depends on nothing but the region and the two series; and on how many diagonals
-    a band shall have, if that is given.
+    Parameters
+    ----------
+    region : Band
+        On what the cut depends, with the two series and what follows: not on who computes.
+    a, b : Windows
+        Rows and columns.
+    breadth : int, optional
+        How many diagonals a band shall have.
+    enough : int
+        How many cells a task shall have, roughly.
     """
     parts: dict[bool, list[Bands]] = {False: [], True: []}
     for rows, columns in itertools.product(
@@ -54,8 +68,8 @@ def tasks(region: Band, a: Windows, b: Windows, breadth: int | None = None) -> l
         else:
             parts[False].append(_bands(part, breadth))
     cut = [
-        *_gathered(parts[False], CELLS, is_rough=False),
-        *_gathered(parts[True], CELLS // 64, is_rough=True),
+        *_gathered(parts[False], enough, is_rough=False),
+        *_gathered(parts[True], enough // 64, is_rough=True),
     ]
     return sorted(cut, key=lambda task: -task.cells)
 
@@ -170,8 +184,9 @@ def _gathered(parts: list[Bands], enough: int, *, is_rough: bool) -> Iterator[Ta
     before = np.cumsum(work) - work
     starts = np.flatnonzero(np.diff(before // enough, prepend=-1))
     totals = np.add.reduceat(work, starts).tolist()
-    for part, total in zip(np.split(bands, starts[1:]), totals, strict=True):
-        yield Task(part, is_rough, total)
+    ends = itertools.pairwise([*starts.tolist(), work.size])
+    for (start, stop), total in zip(ends, totals, strict=True):
+        yield Task(bands[start:stop], is_rough, total)
 
 
 def cells(bands: Bands) -> NDArray[np.int64]:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.matrixprofile.core.bands import Piece, band_of
-from labkit.matrixprofile.core.blocks import GROUP, STEP, Buffers
+from labkit.matrixprofile.core.bands import BLOCK, Piece, band_of, enter
+from labkit.matrixprofile.core.blocks import GROUP, STEP, Buffers, find_nearest_of_columns
 from labkit.matrixprofile.core.compiling import compiled
 from labkit.matrixprofile.core.exact import apart
-from labkit.matrixprofile.core.search import nearest_in, untag
+from labkit.matrixprofile.core.search import clear, untag
 from labkit.matrixprofile.core.simd import WIDTH_BYTES
 from labkit.matrixprofile.core.statistics import Windows
 
@@ -102,7 +102,11 @@ def pool_bands(
         band = band_of(bands[n])
         groups = -(-(band.last - band.first) // GROUP)
         part = Piece(segments[:, 0].copy(), segments[:, 1].copy(), run + run % STEP, groups)
-        nearest_in(a, b, band, part, work)
+        enter(a, b, band, part, work)
+        clear(work, part)
+        for k in range(0, part.run, BLOCK):
+            for group in range(groups):
+                find_nearest_of_columns(work, group, k, min(k + BLOCK, part.run))
         for lane in range(lanes):
             row = segments[lane, 2]
             for k in range(part.run + groups * GROUP):

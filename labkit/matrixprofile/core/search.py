@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.matrixprofile.core.bands import BLOCK, Band, Piece, band_of, cut, enter, piece
+from labkit.matrixprofile.core.bands import BLOCK, Piece, band_of, cut, enter, piece
 from labkit.matrixprofile.core.blocks import (
     GROUP,
     LAGS,
@@ -19,6 +19,7 @@ from labkit.matrixprofile.core.blocks import (
     Buffers,
     Side,
     find_nearest,
+    find_nearest_of_rows,
     mark_within,
     walk_until_within,
 )
@@ -30,7 +31,7 @@ from labkit.matrixprofile.core.statistics import Windows
 from labkit.matrixprofile.core.turning import Reach, keep_nearer, mark_nearer
 
 __all__ = [
-    "nearest_in",
+    "clear",
     "search_bands",
     "search_cells",
     "sift_bands",
@@ -47,8 +48,9 @@ def search_bands(
     bands: NDArray[np.int64],
     work: Buffers,
     found: Found,
+    both: bool,
 ) -> None:
-    """Estimate the nearest neighbour of each row and each column that bands pass.
+    """Estimate the nearest neighbour of each row, and with ``both`` of each column, of bands.
 
     Parameters
     ----------
@@ -66,24 +68,30 @@ def search_bands(
         pieces = cut(band, work)
         for p in range(pieces.pieces):
             part = piece(band, pieces, p, work)
-            nearest_in(a, b, band, part, work)
+            enter(a, b, band, part, work)
+            clear(work, part)
+            for k in range(0, part.run, BLOCK):
+                end = min(k + BLOCK, part.run)
+                if both:
+                    for group in range(part.groups):
+                        find_nearest(work, group, k, end)
+                else:
+                    for group in range(part.groups):
+                        find_nearest_of_rows(work, group, k, end)
             _keep_nearest(work.rows, part.starts, part.run, band.first, 1, found.rows)
-            across = part.run + part.groups * GROUP
-            _keep_nearest(
-                work.columns, part.starts + band.first, across, -band.first, -1, found.columns
-            )
+            if both:
+                across = part.run + part.groups * GROUP
+                _keep_nearest(
+                    work.columns, part.starts + band.first, across, -band.first, -1, found.columns
+                )
 
 
-@compiled
-def nearest_in(a: Windows, b: Windows, band: Band, part: Piece, work: Buffers) -> None:
-    """Leave the nearest of each row and column of a piece in the buffers."""
+@inlined
+def clear(work: Buffers, part: Piece) -> None:
+    """Let the rows and columns of a piece have no neighbours yet."""
     lanes = WIDTH_BYTES // work.covariances.itemsize
-    enter(a, b, band, part, work)
     work.rows.kept[: part.run * lanes] = np.inf
     work.columns.kept[: (part.run + part.groups * GROUP) * lanes] = np.inf
-    for k in range(0, part.run, BLOCK):
-        for group in range(part.groups):
-            find_nearest(work, group, k, min(k + BLOCK, part.run))
 
 
 @inlined

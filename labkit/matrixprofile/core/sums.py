@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.matrixprofile.core.bands import BLOCK, band_of, cut, enter, piece
-from labkit.matrixprofile.core.blocks import GROUP, Buffers, Side, add_above
+from labkit.matrixprofile.core.blocks import GROUP, Buffers, Side, add_above, add_above_of_rows
 from labkit.matrixprofile.core.compiling import compiled
 from labkit.matrixprofile.core.exact import apart
 from labkit.matrixprofile.core.simd import WIDTH_BYTES
@@ -29,7 +29,7 @@ class Sums(NamedTuple):
     rows: Array
     """(w_a,)"""
     columns: Array
-    """(w_b,)"""
+    """(w_b,) Empty where nobody wants them."""
 
 
 @compiled
@@ -65,10 +65,15 @@ def add_bands(
             work.columns.kept[: across * lanes] = 0.0
             for k in range(0, part.run, BLOCK):
                 end = min(k + BLOCK, part.run)
-                for group in range(part.groups):
-                    add_above(work, group, k, end, least)
+                if sums.columns.size:
+                    for group in range(part.groups):
+                        add_above(work, group, k, end, least)
+                else:
+                    for group in range(part.groups):
+                        add_above_of_rows(work, group, k, end, least)
             _keep_sums(work.rows, part.starts, part.run, sums.rows)
-            _keep_sums(work.columns, part.starts + band.first, across, sums.columns)
+            if sums.columns.size:
+                _keep_sums(work.columns, part.starts + band.first, across, sums.columns)
 
 
 @compiled
@@ -96,4 +101,5 @@ def add_cells(
                 correlation = 1.0 - apart(a, i, b, j)
                 if correlation > threshold:
                     sums.rows[i] += correlation
-                    sums.columns[j] += correlation
+                    if sums.columns.size:
+                        sums.columns[j] += correlation

@@ -29,7 +29,7 @@ from labkit.matrixprofile.core.neighbours import (
     neighbours,
     offer_beside,
 )
-from labkit.matrixprofile.core.plan import Stripe, Task, stripes, tasks
+from labkit.matrixprofile.core.plan import CELLS, CELLS_ALONE, Stripe, Task, stripes, tasks
 from labkit.matrixprofile.core.pooling import (
     Grid,
     empty_grid,
@@ -83,15 +83,25 @@ class Area(NamedTuple):
         return Area(some(self.a, rows), some(self.b, columns), diagonals)
 
     def tasks(
-        self, rows: slice = slice(None), columns: slice = slice(None), breadth: int | None = None
+        self,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+        *,
+        breadth: int | None = None,
+        enough: int = CELLS,
     ) -> list[Task]:
-        """Cut some of the rows and columns into tasks, their bands of a breadth if it is given."""
+        """Cut some of the rows and columns into tasks; see :func:`plan.tasks`."""
         bands = self.bands(rows, columns)
-        return [task for band in bands for task in tasks(band, self.a, self.b, breadth)]
+        return [task for band in bands for task in tasks(band, self.a, self.b, breadth, enough)]
 
 
-def nearest(area: Area, crew: Crew, *, either: bool = False) -> Found:
-    """Find the nearest neighbour of each window of both series.
+def _enough(crew: Crew) -> int:
+    """Return how large tasks should be, where it does not matter for what comes out."""
+    return CELLS_ALONE if crew.threads == 1 else CELLS
+
+
+def nearest(area: Area, crew: Crew, *, both: bool, either: bool = False) -> Found:
+    """Find the nearest neighbour of each window of a and, with ``both``, of b.
 
     The recurrence estimates, and the winners are computed exactly. Where the estimates
     leave a doubt that could be worth more than `PROMISE`, all that come into question are.
@@ -100,13 +110,15 @@ def nearest(area: Area, crew: Crew, *, either: bool = False) -> Found:
     the side where that is.
     """
     looks_again = _looks_again(crew)
-    found = _estimated(area, crew, area.tasks(), 1, until=UNDOUBTED if looks_again else ALL)
+    until = UNDOUBTED if looks_again else ALL
+    found = _estimated(area, crew, area.tasks(enough=_enough(crew)), 1, until, both=both)
     if either:
         tagged = LAGS * np.finfo(crew.dtype).eps
         margin = _error(area.a, area.b, crew.dtype) + 2.0 * tagged
         forget_farther(found.rows, found.columns, margin)
     measure(area.a, area.b, found.rows)
-    measure(area.b, area.a, found.columns)
+    if both:
+        measure(area.b, area.a, found.columns)
     if looks_again:
         _settle(area, crew, found)
     return found
@@ -122,13 +134,13 @@ def nearest_k(area: Area, crew: Crew, k: int, threshold: float | None, *, both: 
     limit = np.inf if threshold is None else float(np.nextafter(1.0 - threshold, -np.inf))
     breadth = (area.a.left.size + area.b.left.size) // (4 * k)
     # both passes take about as long
-    start = _estimated(area, crew, area.tasks(breadth=max(breadth, 64)), k, until=0.5)
+    work = area.tasks(breadth=max(breadth, 64), enough=_enough(crew))
+    start = _estimated(area, crew, work, k, until=0.5, both=both)
     for side, own, others, swap in (
         (start.rows, area.a, area.b, False),
         (start.columns, area.b, area.a, True),
     ):
         if swap and not both:
-            side.limit[:] = -np.inf
             continue
         measure(own, others, side)
         for first, last in area.diagonals:
@@ -141,19 +153,22 @@ def nearest_k(area: Area, crew: Crew, k: int, threshold: float | None, *, both: 
     return _sifted(area, crew, area.tasks(), start)
 
 
-def sums(area: Area, crew: Crew, threshold: float) -> Sums:
-    """Add up the correlations above a threshold, for each window of both series."""
+def sums(area: Area, crew: Crew, threshold: float, *, both: bool) -> Sums:
+    """Add up the correlations above a threshold, for each window of a and, with ``both``, of b."""
     a, b = area.a, area.b
 
+    def nothing() -> Sums:
+        return Sums(np.zeros(a.left.size), np.zeros(b.left.size if both else 0))
+
     def add(task: Task, own: Buffers) -> Sums:
-        part = Sums(np.zeros(a.left.size), np.zeros(b.left.size))
+        part = nothing()
         if task.is_rough:
             add_cells(a, b, task.bands, part, threshold)
         else:
             add_bands(a, b, task.bands, own, part, threshold)
         return part
 
-    total = Sums(np.zeros(a.left.size), np.zeros(b.left.size))
+    total = nothing()
     for part in crew.run(add, area.tasks()):
         total.rows[:] += part.rows
         total.columns[:] += part.columns
@@ -235,17 +250,23 @@ def _merged(states: list[Found], begin: Callable[[], Found]) -> Found:
     return merged
 
 
-def _estimated(area: Area, crew: Crew, work: Sequence[Task], k: int, until: float) -> Found:
-    """Estimate the nearest neighbours, of which there is at most one in each band."""
+def _estimated(
+    area: Area, crew: Crew, work: Sequence[Task], k: int, until: float, *, both: bool
+) -> Found:
+    """Estimate the nearest neighbours, of which there is at most one in each band.
+
+    Without ``both``, windows of b have none, and take none.
+    """
 
     def search(task: Task, own: Buffers, found: Found) -> None:
         if task.is_rough:
             search_cells(area.a, area.b, task.bands, found)
         else:
-            search_bands(area.a, area.b, task.bands, own, found)
+            search_bands(area.a, area.b, task.bands, own, found, both)
 
     def begin() -> Found:
-        return Found(neighbours(area.a.left.size, k), neighbours(area.b.left.size, k))
+        limit = np.inf if both else -np.inf
+        return Found(neighbours(area.a.left.size, k), neighbours(area.b.left.size, k, limit=limit))
 
     return _merged(_shared(crew, work, search, begin, until), begin)
 

@@ -162,5 +162,5 @@ def test_single_and_double_share_one_family_of_kernels() -> None:
     w = summarise(SERIES["walk"], 30)
     area = Area(w, w, [(9, w.left.size)])
     for dtype in (np.float32, np.float64):
-        found = sweep.nearest(area, Crew(1, 30, dtype))
+        found = sweep.nearest(area, Crew(1, 30, dtype), both=True)
         assert found.rows.neighbour[0, 0] > 8
