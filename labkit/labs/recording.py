@@ -13,15 +13,18 @@ from labkit.batch import Batch, joined
 from labkit.engine.runner import Run, batch_of
 from labkit.errors import UnstorableValueError
 from labkit.notebook import LabNotebook
-from labkit.outcome import METADATA, PARAMETERS, failure, is_plain
+from labkit.outcome import METADATA, PARAMETERS, RESULTS, Outcome, failure, is_plain
 
 __all__ = ["Recorder", "Runs", "count", "record"]
 
 #: What runs of points gave.
 Runs = list[Batch]
 
-#: A run waits at most this long for its transaction.
+#: A run waits at most this long for its transaction, in seconds.
 BATCH_S = 0.5
+
+#: And no longer than until those that wait hold arrays of so many bytes.
+BATCH_BYTES = 2**26
 
 
 class Recorder:
@@ -45,6 +48,7 @@ class Recorder:
         self._sweep = sweep
         self._facts = facts
         self._runs: list[tuple[int, Run]] = []
+        self._size = 0
         self._written = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -61,8 +65,9 @@ class Recorder:
             # the next point may change it
             with contextlib.suppress(Exception):
                 run = copy.deepcopy(run)
+            self._size += _size(run.outcomes)
         self._runs.append((number, run))
-        if time.monotonic() - self._written > BATCH_S:
+        if self._size > BATCH_BYTES or time.monotonic() - self._written > BATCH_S:
             self.flush()
 
     def flush(self) -> None:
@@ -70,8 +75,14 @@ class Recorder:
         if self._runs:
             batch = batch_of(self._sweep, self._runs, self._facts)
             record(self._notebook, [batch], self._tag)
-        self._runs = []
+        self._runs, self._size = [], 0
         self._written = time.monotonic()
+
+
+def _size(outcomes: Iterable[Outcome]) -> int:
+    """Return how many bytes the arrays among results have."""
+    values = (value for outcome in outcomes for value in outcome[RESULTS].values())
+    return sum(getattr(value, "nbytes", 0) for value in values)
 
 
 def record(notebook: LabNotebook, batches: Iterable[Batch], tag: str | None = None) -> None:

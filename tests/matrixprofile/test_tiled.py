@@ -430,3 +430,55 @@ def test_a_long_series_takes_little_memory(tmp_path) -> None:
     assert length == 2**22 - 99
     assert found > 3 * 2**22 // np.sqrt(2 * tiles)
     assert peak_kb < 2**20
+
+
+MANY = """
+    import resource
+    import labkit, numpy as np
+    from labkit.matrixprofile import SelfJoin, joins
+
+    def compute(query, a, b, tile, **settings):
+        # as a join would give it, but at once: the later a tile, the nearer the neighbours
+        return {{
+            f"{{name}}_{{what}}": np.full((stop - start, 1), value)
+            for name, start, stop, other in (
+                ("rows", tile.top, tile.bottom, tile.left),
+                ("columns", tile.left, tile.right, tile.top),
+            )
+            for what, value in (("apart", 1.0 / (1 + other + start)), ("index", other))
+        }}
+
+    joins.compute = compute
+    job = SelfJoin(np.load({path!r}, mmap_mode="r"), 100, tile=2**15)
+    with labkit.SQLiteLabNotebook({db!r}).open() as notebook, labkit.Lab(notebook) as lab:
+        lab["tile"] = [0]
+        lab.runExperiment(job)
+        job.result(notebook, partial=True)
+        with open("/proc/self/status") as status:
+            now = next(int(line.split()[1]) for line in status if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (now * 1024 + 192 * 2**20,) * 2)
+        lab["tile"] = range(len(job.tiles()))
+        lab.runExperiment(job, only="missing")
+        distance, index = job.result(notebook)
+    size = sum(2 * 12 * (tile.bottom - tile.top) for tile in job.tiles())
+    print(len(job.tiles()), size, *np.unique(index))
+"""
+
+
+def test_what_tiles_give_may_be_larger_than_memory(tmp_path) -> None:
+    np.save(tmp_path / "long.npy", rng.normal(size=2**20))
+    script = MANY.format(path=str(tmp_path / "long.npy"), db=str(tmp_path / "long.db"))
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    tiles, size, *nearest = map(int, done.stdout.split())
+    assert tiles == 32 * 33 // 2
+    assert size > 2 * 192 * 2**20
+    # of each window, that in the last tile of its row or column; of those in the last, its own
+    assert nearest == [31 * 2**15]
