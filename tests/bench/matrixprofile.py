@@ -110,7 +110,7 @@ def exactness() -> None:
         title("largest error of a distance, n = 2^17; in brackets, wrong indices")
         print("Truth is brute force, the nearest in long double. Wanted: at most 1e-9 (0).")
         print("pyscamp gives float32.")
-        print(" " * 20 + "".join(f"{side:>18}" for side in sides))
+        print(" " * 20 + "".join(f"{side:>22}" for side in sides))
         for name, make in HARD.items():
             series = make(2**17)
             truth = Truth(series, WINDOW, set(zones.values()))
@@ -122,7 +122,7 @@ def exactness() -> None:
                 with np.load(file) as profile:
                     verdict = truth.judge(profile["distance"], profile["index"], zones[side])
                 found = f"{verdict.error:.1e} ({verdict.wrong}/{verdict.of})"
-                print(f"{found:>18}", end="", flush=True)
+                print(f"{found:>22}", end="", flush=True)
             print()
 
 
