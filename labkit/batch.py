@@ -6,6 +6,7 @@ what is known of all of them; each would be looked through again wherever it pas
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,9 @@ def tabulate(outcomes: Sequence[Outcome]) -> Columns:
     >>> tabulate([a, b])
     {('parameters', 'x'): [1, 3], ('results', 'y'): [2, <_Absent.ABSENT: 'absent'>]}
     """
+    # most often they are all alike, and to see that takes less than to look at each one's names
+    with contextlib.suppress(_UnlikeError):
+        return _columns(outcomes)
     columns: Columns = {}
     before = 0
     for _, group in itertools.groupby(outcomes, key=_shape):
@@ -56,13 +60,30 @@ def _shape(outcome: Outcome) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, _parts(outcome)))
 
 
-def _columns(alike: Sequence[Outcome]) -> Columns:
-    """Turn outcomes of one shape into columns."""
+class _UnlikeError(Exception):
+    """Outcomes have other names than the first."""
+
+
+def _columns(outcomes: Sequence[Outcome]) -> Columns:
+    """Turn outcomes that have the same names into columns.
+
+    Raises
+    ------
+    _UnlikeError
+        When they have not.
+    """
     columns: Columns = {}
-    for part in PARTS:
-        values = zip(*(outcome[part].values() for outcome in alike), strict=True)
-        names = ((part, name) for name in alike[0][part])
-        columns.update(zip(names, map(list, values), strict=True))
+    for part in PARTS if outcomes else ():
+        dicts = [outcome[part] for outcome in outcomes]
+        names = tuple(dicts[0])
+        if set(map(len, dicts)) != {len(names)}:
+            raise _UnlikeError
+        # of the same length, and with all the names: with no others
+        try:
+            for name in names:
+                columns[part, name] = [values[name] for values in dicts]
+        except KeyError:
+            raise _UnlikeError from None
     return columns
 
 
