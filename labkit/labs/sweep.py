@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import pickle
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import cloudpickle
@@ -125,17 +126,15 @@ def plan(
         When a point has no key.
     """
     groups: dict[int, tuple[Group, point.keys]] = {}
-    is_wanted = _chooser(only, rs)
+    wanted = _chooser(only, rs)
     for e, points in _in_blocks(pairs):
         if id(e) not in groups:
             made = Group(e, provenance.of_experiment(e), 0)
             groups[id(e)] = made, point.keys(identity(e), _version(e))
         group, keys = groups[id(e)]
-        group.points += [
-            (key, parameters)
-            for key, parameters in zip(keys.all(points), points, strict=True)
-            if is_wanted(key)
-        ]
+        found = keys.all(points)
+        chosen = zip(found, points, strict=True)
+        group.points += itertools.compress(chosen, wanted(found))
     first = 0
     for group, _ in groups.values():
         group.first = first
@@ -149,9 +148,8 @@ def _in_blocks(
     """Yield experiments with points that follow each other, not too many together."""
     rest = iter(pairs)
     while block := list(itertools.islice(rest, _BLOCK)):
-        experiments, points = zip(*block, strict=True)
-        if len(set(map(id, experiments))) == 1:
-            yield experiments[0], [*points]
+        if len(set(map(id, map(itemgetter(0), block)))) == 1:
+            yield block[0][0], [*map(itemgetter(1), block)]
             continue
         for _, same in itertools.groupby(block, key=lambda pair: id(pair[0])):
             alike = list(same)
@@ -163,31 +161,37 @@ def _version(e: epyc.Experiment) -> int | str:
     return version
 
 
-def _chooser(only: str, rs: ResultSet) -> Callable[[str], bool]:
-    """Return a function that tells of a key, the first time, whether its point is to be run."""
+def _chooser(only: str, rs: ResultSet) -> Callable[[Sequence[str]], Iterable[bool]]:
+    """Return a function that tells of keys which points are to be run, each key once."""
     if only == "all":
-        return lambda key: True
+        return lambda keys: itertools.repeat(True, len(keys))
     if only == "failed":
-        return _taken_once(rs.failed_keys() - rs.pending_keys())
+        left = rs.failed_keys() - rs.pending_keys()
+        return lambda keys: [_take(key, left) for key in keys]
     left_out = rs.succeeded_keys()
     left_out |= rs.pending_keys()
 
-    def is_missing(key: str) -> bool:
-        is_new = key not in left_out
-        if is_new:
-            left_out.add(key)
-        return is_new
+    def missing(keys: Sequence[str]) -> Iterable[bool]:
+        # most often all are there, and that is seen at once
+        if left_out.issuperset(keys):
+            return itertools.repeat(False, len(keys))
+        return [_put(key, left_out) for key in keys]
 
-    return is_missing
+    return missing
 
 
-def _taken_once(keys: set[str]) -> Callable[[str], bool]:
-    def take(key: str) -> bool:
-        is_there = key in keys
-        keys.discard(key)
-        return is_there
+def _take(key: str, keys: set[str]) -> bool:
+    """Remove a key from a set; return whether it was there."""
+    is_there = key in keys
+    keys.discard(key)
+    return is_there
 
-    return take
+
+def _put(key: str, keys: set[str]) -> bool:
+    """Put a key into a set; return whether it was not there."""
+    is_new = key not in keys
+    keys.add(key)
+    return is_new
 
 
 def pickled(e: epyc.Experiment) -> bytes:
