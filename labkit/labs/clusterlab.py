@@ -289,8 +289,9 @@ timeout, cluster_id
         """
         if attachments:
             to = self._connected()
-            idle = sorted(present.union(to.hub.idle()))
-            to.courier.supply(attachments, idle, lambda: self._is_draining)
+            idle = present.union(to.hub.idle())
+            there = [engine for engine in to.client.ids if engine in idle]
+            to.courier.supply(attachments, there, lambda: self._is_draining)
 
     def _bring(self, missing: MissingAttachmentError, attachment: Attachment) -> Future[bytes]:
         assert missing.engine is not None
