@@ -408,6 +408,20 @@ LONG = """
 """
 
 
+def printed(script: str) -> list[int]:
+    """Execute a script in a process of its own; return the numbers that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    return [*map(int, done.stdout.split())]
+
+
 def test_a_long_series_takes_little_memory(tmp_path) -> None:
     x = np.lib.format.open_memmap(tmp_path / "long.npy", "w+", float, (2**22,))
     for start in range(0, x.size, 2**18):
@@ -416,16 +430,7 @@ def test_a_long_series_takes_little_memory(tmp_path) -> None:
     x.flush()
     del x
     script = LONG.format(path=str(tmp_path / "long.npy"), db=str(tmp_path / "long.db"))
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    tiles, length, found, peak_kb = map(int, done.stdout.split())
+    tiles, length, found, peak_kb = printed(script)
     assert tiles > 500
     assert length == 2**22 - 99
     assert found > 3 * 2**22 // np.sqrt(2 * tiles)
@@ -468,16 +473,7 @@ MANY = """
 def test_what_tiles_give_may_be_larger_than_memory(tmp_path) -> None:
     np.save(tmp_path / "long.npy", rng.normal(size=2**20))
     script = MANY.format(path=str(tmp_path / "long.npy"), db=str(tmp_path / "long.db"))
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stderr
-    tiles, size, *nearest = map(int, done.stdout.split())
+    tiles, size, *nearest = printed(script)
     assert tiles == 32 * 33 // 2
     assert size > 2 * 192 * 2**20
     # of each window, that in the last tile of its row or column; of those in the last, its own

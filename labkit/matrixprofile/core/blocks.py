@@ -282,56 +282,52 @@ class _Walk:
             self.builder.store(value, slot)
 
 
-@intrinsic
-def find_nearest(typing: Any, work: Any, group: Any, start: Any, stop: Any) -> Any:
-    """Walk a group from row start to row stop, keeping the nearest of each row and column."""
+def _finding(work: Any, **sides: bool) -> Any:
+    """Return the type, and what generates the code, of a loop that keeps the nearest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        walk = _Walk(context, builder, signature, arguments)
+        walk = _Walk(context, builder, signature, arguments, **sides)
         _, _, start, stop = arguments
         walk.all_steps(start, stop, _Nearest(walk.emit, walk.first))
         return context.get_dummy_value()
 
     return types.void(work, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def find_nearest(typing: Any, work: Any, group: Any, start: Any, stop: Any) -> Any:
+    """Walk a group from row start to row stop, keeping the nearest of each row and column."""
+    return _finding(work)
 
 
 @intrinsic
 def find_nearest_of_rows(typing: Any, work: Any, group: Any, start: Any, stop: Any) -> Any:
     """Walk a group as :func:`find_nearest` does, keeping the nearest of each row only."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        walk = _Walk(context, builder, signature, arguments, of_columns=False)
-        _, _, start, stop = arguments
-        walk.all_steps(start, stop, _Nearest(walk.emit, walk.first))
-        return context.get_dummy_value()
-
-    return types.void(work, types.int64, types.int64, types.int64), generate
+    return _finding(work, of_columns=False)
 
 
 @intrinsic
 def find_nearest_of_columns(typing: Any, work: Any, group: Any, start: Any, stop: Any) -> Any:
     """Walk a group as :func:`find_nearest` does, keeping the nearest of each column only."""
+    return _finding(work, of_rows=False)
+
+
+def _adding(work: Any, **sides: bool) -> Any:
+    """Return the type, and what generates the code, of a loop that adds correlations."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        walk = _Walk(context, builder, signature, arguments, of_rows=False)
-        _, _, start, stop = arguments
-        walk.all_steps(start, stop, _Nearest(walk.emit, walk.first))
-        return context.get_dummy_value()
-
-    return types.void(work, types.int64, types.int64, types.int64), generate
-
-
-@intrinsic
-def add_above(typing: Any, work: Any, group: Any, start: Any, stop: Any, threshold: Any) -> Any:
-    """Walk a group from row start to row stop, adding the correlations above a threshold."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        walk = _Walk(context, builder, signature, arguments)
+        walk = _Walk(context, builder, signature, arguments, **sides)
         _, _, start, stop, threshold = arguments
         walk.all_steps(start, stop, _Sum(walk.emit, threshold))
         return context.get_dummy_value()
 
     return types.void(work, types.int64, types.int64, types.int64, work.types[2].dtype), generate
+
+
+@intrinsic
+def add_above(typing: Any, work: Any, group: Any, start: Any, stop: Any, threshold: Any) -> Any:
+    """Walk a group from row start to row stop, adding the correlations above a threshold."""
+    return _adding(work)
 
 
 @intrinsic
@@ -339,14 +335,7 @@ def add_above_of_rows(
     typing: Any, work: Any, group: Any, start: Any, stop: Any, threshold: Any
 ) -> Any:
     """Walk a group as :func:`add_above` does, adding for rows only."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        walk = _Walk(context, builder, signature, arguments, of_columns=False)
-        _, _, start, stop, threshold = arguments
-        walk.all_steps(start, stop, _Sum(walk.emit, threshold))
-        return context.get_dummy_value()
-
-    return types.void(work, types.int64, types.int64, types.int64, work.types[2].dtype), generate
+    return _adding(work, of_columns=False)
 
 
 @intrinsic
