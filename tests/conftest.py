@@ -27,21 +27,31 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MPLBACKEND"] = "Agg"
 
 
-#: Tests that start clusters wait most of the time, and would lose their time to others of their
-#: kind. So ``make test`` runs all of them in one process, and what computes in others.
-CLUSTERS = ("labs", "engine", "contract", "cli", "test_examples.py", "test_tiled.py")
-
-#: The machines of the testbed have a network of their own, and are shared by those who need them.
-MACHINES = ("cluster", "profiles", "test_laptop.py")
+#: Tests that start clusters or machines wait most of the time, and would lose their time to too
+#: many others of their kind. So ``make test`` runs those of a group in one process, one after
+#: another; what only computes runs in others meanwhile. A file goes before its folder.
+GROUPS = {
+    "many-machines": ("test_clusters.py",),
+    # that have a testbed of their own
+    "machines": ("cluster", "profiles", "test_laptop.py"),
+    "labs": ("labs", "engine"),
+    "commands": ("cli", "contract", "test_examples.py", "test_tiled.py"),
+}
 
 
 # before xdist looks for groups
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests together that start clusters, and those that start machines."""
+    """Keep the tests of a group together."""
     for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        for group, places in (("machines", MACHINES), ("clusters", CLUSTERS)):
-            if place.parts[0] in places or place.name in places:
-                item.add_marker(pytest.mark.xdist_group(group))
-                break
+        if name := group_of(item.path.relative_to(Path(__file__).parent)):
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
+def group_of(file: Path) -> str | None:
+    """Return the group of a file of tests, if it is in one."""
+    for part in (file.name, file.parts[0]):
+        for group, members in GROUPS.items():
+            if part in members:
+                return group
+    return None

@@ -45,7 +45,7 @@ def test_a_laptop_reaches_ssh_of_ctl_and_nothing_else(bed):
     assert lap.execute("ssh", "ctl", "hostname").strip() == "ctl"
 
 
-def test_all_that_need_machines_are_in_one_process(request):
+def test_those_that_need_machines_are_kept_together(request):
     if not hasattr(request.config, "workerinput"):
         pytest.skip("there is one process anyway")
     # xdist finds groups in these names, and without them starts all of these at once
