@@ -150,11 +150,13 @@ class Standing:
         work: Workload,
     ) -> EngineStatus:
         host = self._launcher.host_of(registered[number]) if self._launcher else None
-        why = ""
-        if host is not None:
-            failed = told.get(host, {}).get("failed")
-            why = f"its host cannot be asked: {failed}" if failed else "its host does not know it"
-        return EngineStatus(host, None, number, None, None, *_of(work, number), why=why)
+        alive, why = None, ""
+        if host is not None and (failed := told.get(host, {}).get("failed")):
+            why = f"its host cannot be asked: {failed}"
+        elif host is not None:
+            # it has died, and the controller has not missed it yet
+            alive, why = False, "its host does not know it"
+        return EngineStatus(host, None, number, None, alive, *_of(work, number), why=why)
 
     def _work(self) -> Workload:
         return workload(self._client, sessions(self._client), _within)
@@ -167,7 +169,8 @@ class Standing:
         Parameters
         ----------
         engines : int or None
-            How many engines; None for as many as were started.
+            How many engines; None for as many as were started. Those do not count that are
+            registered, but gone, as their hosts say.
         idle : bool
             Whether nothing may be waiting or running, instead.
         """
@@ -184,6 +187,8 @@ class Standing:
     def _absent(self, engines: int | None) -> str:
         wanted = self._started if engines is None else engines
         there = len(sessions(self._client))
+        if there >= wanted and self._launcher is not None:
+            there = sum(each.registered and each.alive is not False for each in self.engines())
         return f"{there} of {wanted} engines are there" if there < wanted else ""
 
 

@@ -188,3 +188,25 @@ def test_what_ssh_has_said_of_a_host_is_told_of_its_engines(tmp_path):
         ("h1", "its host cannot be asked: ssh: connect to host h1 port 22: No route to host"),
         (None, ""),
     ]
+
+
+def test_an_engine_that_has_gone_is_waited_for_though_it_is_registered(tmp_path, monkeypatch):
+    launcher = HostsLauncher(engines={"h1": 2}, profile_dir=str(tmp_path))
+    launcher._running["h1"] = Agent(0, "labkit-token", 2)
+    told = {"engines": [{**ENGINE, "number": n, "session": f"labkit-token-{n}-1"} for n in (0, 1)]}
+    registered = {3: "labkit-token-0-1", 4: "labkit-token-1-0", 5: "somebody-else"}
+    monkeypatch.setattr(launcher, "report", lambda: {"h1": told})
+    monkeypatch.setattr(standing, "sessions", lambda client: registered)
+    monkeypatch.setattr(Standing, "_work", lambda self: Workload({}, frozenset(), 0))
+    known = Standing(launcher, None)
+    assert [(each.id, each.alive) for each in known.engines()] == [
+        (3, True),
+        (None, True),
+        (4, False),
+        (5, None),
+    ]
+    assert known.missing(3, idle=False) == "2 of 3 engines are there"
+    assert known.missing(2, idle=False) == ""
+
+
+ENGINE = {"pid": 7, "alive": True, "restarts": 0, "status": None}
