@@ -21,7 +21,7 @@ from labkit.outcome import METADATA, PARAMETERS, PARTS, failure, is_plain
 __all__ = ["Outbox", "survives"]
 
 #: So long are outcomes gathered while points are quick: to write each costs more than to run it.
-FLUSH_S = 0.1
+FLUSH_S = 0.02
 
 #: They wait no longer in memory while a point is slow, and no longer for the disk to hold them.
 SYNC_S = 0.4
