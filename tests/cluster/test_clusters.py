@@ -153,7 +153,10 @@ def test_hosts_that_cannot_are_told_and_the_others_run(cluster, bed):
     assert hosts_of(status) == {"h1": 2, "h2": 2, "late": 1, "odd": 1}
     missing = {each["host"]: each["alive"] for each in status if not each["alive"]}
     # of a host that was not reached, nobody knows
-    assert missing == {"h9": None, "none": None, "lame": False, "old": None, "older": None}
+    known = {"h9": None, "none": None, "lame": False}
+    assert {host: missing[host] for host in known} == known
+    # the watcher may just have tried these again
+    assert missing.keys() == {*known, "old", "older"}
     logs = running.told("logs", "lame", "--lines=1")["lame"].values()
     assert ["ImportError: one must have it"] in logs
     assert "no host lamé; did you mean lame?" in running.labkit("logs", "lamé", exits=2)
