@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -37,6 +38,9 @@ _LOOK_S = 0.05
 
 #: An ssh that was killed may hold its ports for a moment.
 _RELEASE_S = 0.5
+
+#: How long what is killed may take to end; it would be stuck in the kernel.
+_END_S = 2.0
 
 #: What every socket of ZeroMQ says first.
 _GREETING = b"\xff"
@@ -110,7 +114,8 @@ class Tunnel:
         self._process = subprocess.Popen(
             ["sh", "-c", _SCRIPT, "labkit-tunnel", *words],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            # it says nothing; that it ends tells when the last of them has
+            stdout=subprocess.PIPE,
             stderr=self._errors,
             # Ctrl-C is for this process
             start_new_session=True,
@@ -173,6 +178,10 @@ def _end(owner: int, process: subprocess.Popen[bytes], errors: IO[bytes]) -> Non
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    # the script has ended, and what it had started has that before it for its end
+    assert process.stdout is not None
+    select.select([process.stdout], [], [], _END_S)
+    process.stdout.close()
     errors.close()
 
 
