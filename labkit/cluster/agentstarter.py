@@ -103,6 +103,7 @@ class AgentStarter(Crew):
         if agent is None:
             self.failures[host] = LACKING
             return 0
+        self.failures.pop(host, None)
         self._running[host] = agent
         return int(report["can"])
 

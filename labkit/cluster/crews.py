@@ -77,6 +77,11 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         """Return how many engines were started on each host that has some."""
         return {host: agent.engines for host, agent in self._running.items()}
 
+    def is_beginning(self, host: str) -> bool:
+        """Test whether somebody has begun to start the agent of a host."""
+        agent = self._running.get(host)
+        return agent is not None and not agent.pid
+
     def owed(self) -> dict[str, int]:
         """Return how many engines hosts are to have that were out of reach when that was said."""
         noted = {host: agent.engines for host, agent in self._running.items() if agent.pid}
@@ -119,7 +124,13 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
     def report(self) -> dict[str, dict[str, Any]]:
         """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
         self.update()
-        return self._links.at_once(self._tell, self._running)
+        asked = self._running
+        told = self._links.at_once(self._tell, asked)
+        # others may have started and ended agents meanwhile
+        self.update()
+        late = [h for h, agent in self._running.items() if agent != asked.get(h)]
+        told |= self._links.at_once(self._tell, late)
+        return {host: told[host] for host in self._running}
 
     def reach(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return what each host tells of its agent: ``gone``, if it has none, or ``failed``."""

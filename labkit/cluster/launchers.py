@@ -206,7 +206,6 @@ class HostsLauncher(AgentStarter):
         with self._held():
             hosts = [h for h in self.wanted if h in tokens and self.token_of(h) == tokens[h]]
             self._links.at_once(self._end, [host for host in hosts if host in self._running])
-            self.failures = {h: why for h, why in self.failures.items() if h not in hosts}
             self._launch_all(hosts)
         return hosts
 

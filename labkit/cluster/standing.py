@@ -25,6 +25,9 @@ _ANSWER_S = 7.0
 #: What is told of a host on which nothing runs any more.
 _ENDED = "its agent has ended, and its engines; labkit cluster scale {host}=... starts them again"
 
+#: What is told of a host while another process starts it, or was killed when it did.
+_BEGUN = "it is being started; if that lasts, labkit cluster scale {host}=... starts it anew"
+
 
 def sessions(client: ipyparallel.Client) -> dict[int, str]:
     """Return the session of each engine that is registered, by its id.
@@ -117,17 +120,8 @@ class Standing:
         ids: Mapping[str, int],
         work: Workload,
     ) -> Iterator[EngineStatus]:
-        assert self._launcher is not None
-        if told is None or "engines" not in told:
-            # engines of a host that cannot be asked may well be registered
-            if told is None and host in self._launcher.failures:
-                why = self._launcher.failures[host]
-                yield EngineStatus(host, None, None, None, None, False, 0, why=why)
-            elif told is None or "gone" in told:
-                why = _ENDED.format(host=host)
-                yield EngineStatus(host, None, None, None, False, False, 0, why=why)
-            elif not any(self._launcher.host_of(session) == host for session in ids):
-                yield EngineStatus(host, None, None, None, None, False, 0, why=told["failed"])
+        if told is None or not told.get("engines"):
+            yield from self._without(host, told or {}, ids)
             return
         for engine in told["engines"]:
             number = ids.get(engine["session"]) if engine["alive"] else None
@@ -141,6 +135,27 @@ class Standing:
                 restarts=engine["restarts"],
                 why=_why(engine, number),
             )
+
+    def _without(
+        self, host: str, told: Mapping[str, Any], ids: Mapping[str, int]
+    ) -> Iterator[EngineStatus]:
+        """Tell why a host has no engines, as far as is known."""
+        assert self._launcher is not None
+        is_beginning = self._launcher.is_beginning(host)
+        alive = None
+        if "failed" in told:
+            # its engines may well be registered
+            if any(self._launcher.host_of(session) == host for session in ids):
+                return
+            why = told["failed"]
+        elif host in self._launcher.failures and ("gone" not in told or is_beginning):
+            # it may be tried again this very moment
+            why = self._launcher.failures[host]
+        elif is_beginning or "engines" in told:
+            why = _BEGUN.format(host=host)
+        else:
+            alive, why = False, _ENDED.format(host=host)
+        yield EngineStatus(host, None, None, None, alive, False, 0, why=why)
 
     def _unknown(
         self,

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from labkit.cluster import arrival, roster
+from labkit.cluster import arrival, roster, standing
 from labkit.cluster.arrival import wait_for_arrival
 from labkit.cluster.hostrequests import desk_folder
 from labkit.cluster.links import Links
 from labkit.cluster.roster import Roster
+from labkit.cluster.standing import Standing
 from labkit.cluster.watcher import give_up_when_over
+from labkit.cluster.workload import Workload
 from labkit.errors import ClusterError
 
 from .agents import wait_for, with_word
@@ -303,6 +305,52 @@ def test_a_stop_waits_for_a_start(agents):
         assert alive(agents.engines())
     stopping.join()
     assert not agents.left()
+
+
+@pytest.fixture
+def standing_of(monkeypatch):
+    """Ask for the standing of hosts without a controller."""
+    monkeypatch.setattr(standing, "sessions", lambda client: {})
+    monkeypatch.setattr(Standing, "_work", lambda self: Workload({}, frozenset(), 0))
+    return lambda launcher: [(e.alive, e.why) for e in Standing(launcher, None).engines()]
+
+
+def test_what_was_wrong_with_a_host_is_told_until_it_has_come(agents, standing_of, monkeypatch):
+    launcher = agents.launcher()
+    called = launcher._called
+    refused = "it has another version"
+    seen = []
+
+    def call(host, token, mark):
+        seen.append(standing_of(agents.launcher()))
+        if len(seen) < 3:
+            raise ClusterError(refused)
+        return called(host, token, mark)
+
+    monkeypatch.setattr(launcher, "_called", call)
+    launcher._start(None)
+    assert standing_of(agents.launcher()) == [(None, refused)]
+    launcher.bring_back({"here": None})
+    launcher.bring_back({"here": None})
+    begun = "it is being started; if that lasts, labkit cluster scale here=... starts it anew"
+    assert seen == [[(None, begun)], [(None, refused)], [(None, refused)]]
+    assert launcher.failures == {}
+    assert standing_of(agents.launcher()) == [(True, "it has not registered")]
+
+
+def test_a_host_that_was_started_while_it_was_asked_is_asked_again(agents, monkeypatch):
+    old = agents.started()
+    asking = agents.launcher()
+    tell = asking._tell
+
+    def restart_first(host):
+        monkeypatch.undo()
+        asyncio.run(old.stop())
+        agents.started(2)
+        return {"gone": True, **tell(host)}
+
+    monkeypatch.setattr(asking, "_tell", restart_first)
+    assert len(alive(asking.report()["here"]["engines"])) == 2
 
 
 def test_others_may_start_engines_while_a_host_gets_its_environment(agents, monkeypatch):
