@@ -45,8 +45,9 @@ def tabulate(outcomes: Sequence[Outcome]) -> Columns:
     {('parameters', 'x'): [1, 3], ('results', 'y'): [2, <_Absent.ABSENT: 'absent'>]}
     """
     # most often they are all alike, and to see that takes less than to look at each one's names
-    with contextlib.suppress(_UnlikeError):
-        return _columns(outcomes)
+    if _may_be_alike(outcomes):
+        with contextlib.suppress(KeyError):
+            return _columns(outcomes)
     columns: Columns = {}
     before = 0
     for _, group in itertools.groupby(outcomes, key=_shape):
@@ -60,8 +61,13 @@ def _shape(outcome: Outcome) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, _parts(outcome)))
 
 
-class _UnlikeError(Exception):
-    """Outcomes have other names than the first."""
+def _may_be_alike(outcomes: Sequence[Outcome]) -> bool:
+    """Test for the same number of names, in dicts that have no values for others."""
+    for part in PARTS:
+        dicts = [outcome[part] for outcome in outcomes]
+        if set(map(type, dicts)) != {dict} or len(set(map(len, dicts))) > 1:
+            return False
+    return True
 
 
 def _columns(outcomes: Sequence[Outcome]) -> Columns:
@@ -69,21 +75,14 @@ def _columns(outcomes: Sequence[Outcome]) -> Columns:
 
     Raises
     ------
-    _UnlikeError
-        When they have not.
+    KeyError
+        When they have not, and :func:`_may_be_alike` says that they might.
     """
     columns: Columns = {}
-    for part in PARTS if outcomes else ():
+    for part in PARTS:
         dicts = [outcome[part] for outcome in outcomes]
-        names = tuple(dicts[0])
-        if set(map(len, dicts)) != {len(names)}:
-            raise _UnlikeError
-        # of the same length, and with all the names: with no others
-        try:
-            for name in names:
-                columns[part, name] = [values[name] for values in dicts]
-        except KeyError:
-            raise _UnlikeError from None
+        for name in dicts[0]:
+            columns[part, name] = [values[name] for values in dicts]
     return columns
 
 

@@ -1,6 +1,8 @@
 """Outcomes as columns."""
 
 import pickle
+from collections import Counter, defaultdict
+from functools import partial
 
 import pytest
 
@@ -23,6 +25,15 @@ MIXED = [
 
 def test_columns_give_outcomes_of_different_shapes_back():
     assert list(outcomes_of(tabulate(MIXED), {}, 4)) == MIXED
+
+
+@pytest.mark.parametrize("kind", [dict, Counter, partial(defaultdict, int)])
+def test_a_name_that_an_outcome_lacks_is_absent_though_it_has_as_many(kind):
+    one, other = kind({"a": 2, "b": 1}), kind({"b": 1, "c": 2})
+    columns = tabulate([outcome(0, one), outcome(1, other)])
+    assert columns["results", "a"] == [2, ABSENT]
+    assert columns["results", "c"] == [ABSENT, 2]
+    assert other == {"b": 1, "c": 2}
 
 
 def test_none_is_not_absent():

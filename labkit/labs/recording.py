@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from labkit.batch import Batch, joined
 from labkit.engine.runner import Run, batch_of
 from labkit.errors import UnstorableValueError
@@ -82,7 +84,7 @@ class Recorder:
 def _size(outcomes: Iterable[Outcome]) -> int:
     """Return how many bytes the arrays among results have."""
     values = (value for outcome in outcomes for value in outcome[RESULTS].values())
-    return sum(getattr(value, "nbytes", 0) for value in values)
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 def record(notebook: LabNotebook, batches: Iterable[Batch], tag: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """From runs to the notebook."""
 
 import numpy as np
+import pytest
 
 import labkit
 from labkit.batch import Batch
@@ -31,6 +32,33 @@ def test_one_bad_value_does_not_stop_the_others(notebook):
         "none": False,
     }
     assert frame["labkit.key"]["object"] == "keyobject"
+
+
+class Sized:
+    """No array, and its size is none."""
+
+    def nbytes(self):
+        """Return what nobody has asked for."""
+
+
+class Unsized:
+    """No array, and it does not even tell its size."""
+
+    @property
+    def nbytes(self):
+        """Refuse to tell."""
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("odd", [Sized(), Unsized()])
+def test_a_value_that_only_looks_like_an_array_stops_nothing(notebook, odd):
+    runs = runs_of(Square(), "x", [1, 2, 3])
+    runs[1][1].outcomes[0]["results"]["odd"] = odd
+    with Recorder(notebook, notebook.currentTag(), "sweep", {}) as recorder:
+        for number, run in runs:
+            recorder.add(number, run)
+    assert notebook.numberOfResults() == 3
+    assert len(notebook.dataframe()) == 2
 
 
 def test_a_run_is_recorded_once(notebook):
