@@ -70,12 +70,15 @@ class AnsibleDocument:
     mistakes : Mistakes
         The document's, with groups that hold what groups may not, and variables that are
         templates.
+    has_all_hosts : bool
+        False when a group's hosts could not be read.
     """
 
     def __init__(self, document: Document) -> None:
         self.file = document.file
         self._document = document
         self.mistakes = document.mistakes
+        self.has_all_hosts = True
         self._groups: dict[str, _Group] = {}
         self._origins: dict[Route, Route] = {(): ()}
         for name in document.value:
@@ -107,7 +110,7 @@ class AnsibleDocument:
         if self._mapping((*route, "vars"), told):
             group.variables.append((*route, "vars"))
         for pattern in self._mapping((*route, "hosts"), told):
-            for host in self._expanded(pattern, (*route, "hosts", pattern)):
+            for host in _expanded(pattern):
                 group.hosts.setdefault(host, []).append((*route, "hosts", pattern))
         for child in self._mapping((*route, "children"), told):
             group.children[child] = (*route, "children", child)
@@ -122,14 +125,8 @@ class AnsibleDocument:
         self.mistakes.add(
             self._document.place(route), f"{route[-1]} should be a mapping, key: value"
         )
+        self.has_all_hosts = self.has_all_hosts and route[-1] not in _GROUP_KEYS[:2]
         return {}
-
-    def _expanded(self, pattern: str, route: Route) -> list[str]:
-        try:
-            return expand(pattern)
-        except RangeMistake as e:
-            self.mistakes.add(self._document.place(route, of_key=True).after(e.offset), e.what)
-            return []
 
     def _break_circles(self) -> None:
         """Note groups that hold themselves, and have them do so no more."""
@@ -225,6 +222,9 @@ class AnsibleDocument:
         if isinstance(value, str) and "{{" in value:
             place = self._document.place(origin)
             self.mistakes.add(place, f"{origin[-1]} is a template, which only Ansible fills in")
+            if read is _connection:
+                # whether it is another machine is not known: nothing more is asked of it
+                self._merge(host, settings, ("local",), True, origin)
             return
         for route, setting in read(value):
             self._merge(host, settings, route, setting, origin)
@@ -246,6 +246,14 @@ class AnsibleDocument:
         else:
             settings[key] = value
         self._origins["hosts", host, *route] = origin
+
+
+def _expanded(pattern: str) -> list[str]:
+    """Return the hosts of a pattern; of a wrong one, which is told of later, itself."""
+    try:
+        return expand(pattern)
+    except RangeMistake:
+        return [pattern]
 
 
 # ---------- Ansible's variables ----------

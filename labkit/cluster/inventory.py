@@ -178,6 +178,8 @@ def _remove(value: Any, route: Route) -> None:
 
 
 def _add(mistakes: Mistakes, document: Read, error: Mapping[str, Any]) -> None:
+    if error["type"] == "too_short" and not document.has_all_hosts:
+        return
     route = error["loc"]
     unknown = error["type"] == "extra_forbidden"
     place = document.place(route, of_key=unknown)

@@ -108,6 +108,8 @@ class Document:
     mistakes : Mistakes
         Keys that are there twice, of which the first holds, or are no text; values that hold
         themselves. Who reads on adds to them, and has them told.
+    has_all_hosts : bool
+        True: an inventory's hosts are those of the value.
 
     Examples
     --------
@@ -117,6 +119,8 @@ class Document:
     >>> str(document.place(("hosts", "cl-1", "engines")))
     'hosts.yaml:2:19'
     """
+
+    has_all_hosts = True
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file

@@ -169,6 +169,30 @@ ALL_TOLD = [
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("\n  hosts:\n    n[01:x]:", ["3:7: 01:x goes from a number to a letter"]),
+        (
+            "\n  hosts:\n    n[01:x]: {labkit: {engines: 0}}",
+            ["3:7: 01:x goes from a number to a letter", "3:33: engines: 0 starts none"],
+        ),
+        ("{hosts: [a, b]}", ["1:14: hosts should be a mapping"]),
+        ("{children: [a, b]}", ["1:17: children should be a mapping"]),
+        (
+            "{hosts: {a: {ansible_connection: '{{ c }}'}}}",
+            ["1:39: ansible_connection is a template"],
+        ),
+        ("{vars: 3}", ["1:1: hosts: there is no host", "1:13: vars should be a mapping"]),
+    ],
+)
+def test_a_mistake_brings_no_other_about_and_hides_none(hosts, text, told):
+    with pytest.raises(InventoryError) as error:
+        hosts(f"all: {text}\n")
+    found = [line.partition("hosts.yaml:")[2] for line in error.value.mistakes]
+    assert [line[: len(start)] for line, start in zip(found, told, strict=True)] == told
+
+
+@pytest.mark.parametrize(
     ("value", "is_one"),
     [
         ({"all": {"hosts": {"a": None}}}, True),
