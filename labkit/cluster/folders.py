@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from labkit.errors import ProfileError
 
-__all__ = ["checked_name", "ipython_folder", "replace_text", "replace_texts"]
+__all__ = ["checked_name", "ipython_folder", "remove_unfinished", "replace_text", "replace_texts"]
+
+#: How the name of a file ends that is being written.
+_UNFINISHED = ".unfinished"
 
 
 def ipython_folder() -> Path:
@@ -59,7 +65,7 @@ def replace_texts(texts: Mapping[Path, str], mode: int = 0o666) -> None:
     mode : int, optional
         Who may do what with them, before the umask.
     """
-    mark = f"{os.getpid()}-{threading.get_ident()}.unfinished"
+    mark = f"{os.getpid()}-{threading.get_ident()}{_UNFINISHED}"
     unfinished = {path: path.with_name(f".{path.name}.{mark}") for path in texts}
     try:
         for path, text in texts.items():
@@ -69,6 +75,14 @@ def replace_texts(texts: Mapping[Path, str], mode: int = 0o666) -> None:
     finally:
         for path in unfinished.values():
             path.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what processes have left of a file that were killed when they wrote it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
+        pid, _, _ = left.name.removesuffix(_UNFINISHED).rpartition(".")[2].partition("-")
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

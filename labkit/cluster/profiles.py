@@ -13,7 +13,12 @@ from pathlib import Path
 
 from labkit.cluster.commands import start_command
 from labkit.cluster.configs import CONTROLLER, ENGINE, STARTER, configs
-from labkit.cluster.folders import checked_name, ipython_folder, replace_texts
+from labkit.cluster.folders import (
+    checked_name,
+    ipython_folder,
+    remove_unfinished,
+    replace_texts,
+)
 from labkit.cluster.inventory import Inventory, load
 from labkit.cluster.shadow import Shadow, shadow_in
 from labkit.errors import InventoryError, ProfileError, suggestion
@@ -114,9 +119,9 @@ class Plan:
     def write(self) -> None:
         """Write the files; a new folder appears with all of them.
 
-        Files that are there are replaced when all new ones are on the disk: an error changes
-        none of them. Should this process be killed just between two of these steps, each file
-        is whole, and writing again does the rest.
+        Files that are there are replaced when all new ones are on the disk: a full one changes
+        none of them. Whenever this process is killed, each file is whole, and writing again
+        does the rest.
 
         Raises
         ------
@@ -125,6 +130,8 @@ class Plan:
         """
         try:
             if self.folder.exists():
+                for change in self.changes:
+                    remove_unfinished(change.target)
                 replace_texts({c.target: c.new for c in self.changes if c.is_needed})
             else:
                 self._make()
@@ -268,6 +275,7 @@ class Profile:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
+                remove_unfinished(path)
                 path.unlink(missing_ok=True)
         folders = [p for p in self.folder.rglob("*") if p.is_dir() and not p.is_symlink()]
         for path in sorted([self.folder, *folders], reverse=True):

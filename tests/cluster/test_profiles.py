@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 
 import pytest
 
@@ -120,6 +121,36 @@ def test_an_error_in_the_middle_leaves_all_files_as_they_were(plan, hosts, monke
     with pytest.raises(ProfileError, match="profile_cluster cannot be written: No space left"):
         made.write()
     assert contents(plan().folder) == before
+
+
+def write_and_be_killed(plan):
+    """Write a profile in another process, which is killed at the second file."""
+    child = os.fork()
+    if child == 0:
+        written, real = [], os.fsync
+
+        def fsync(number):
+            written.append(number)
+            if len(written) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(number)
+
+        os.fsync = fsync
+        plan.write()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_what_a_killed_process_has_left_is_removed(plan, found, hosts):
+    plan().write()
+    before = contents(plan().folder)
+    hosts.write_text(TEXT.replace("10.0.0.1", "10.0.0.2").replace("8", "4"))
+    write_and_be_killed(plan())
+    assert contents(plan().folder).items() > before.items()
+    plan().write()
+    assert contents(plan().folder).keys() == before.keys()
+    hosts.write_text(TEXT)
+    write_and_be_killed(plan())
+    assert found().remove() == []
 
 
 def test_what_ipyparallel_does_not_understand_is_not_planned(plan, monkeypatch, tmp_path):
