@@ -16,7 +16,7 @@ a time: with AVX-512, the covariances, two rows and a column just fit into the r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from llvmlite import ir
@@ -282,16 +282,23 @@ class _Walk:
             self.builder.store(value, slot)
 
 
-def _finding(work: Any, **sides: bool) -> Any:
-    """Return the type, and what generates the code, of a loop that keeps the nearest."""
+def _loop(reduction: Callable[..., Any], work: Any, *more: Any, **sides: bool) -> Any:
+    """Return the type, and what generates the code, of a loop over the rows of a group.
+
+    ``more`` are the types of what it is given beside them, for the reduction.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         walk = _Walk(context, builder, signature, arguments, **sides)
-        _, _, start, stop = arguments
-        walk.all_steps(start, stop, _Nearest(walk.emit, walk.first))
+        _, _, start, stop, *given = arguments
+        walk.all_steps(start, stop, reduction(walk, *given))
         return context.get_dummy_value()
 
-    return types.void(work, types.int64, types.int64, types.int64), generate
+    return types.void(work, types.int64, types.int64, types.int64, *more), generate
+
+
+def _finding(work: Any, **sides: bool) -> Any:
+    return _loop(lambda walk: _Nearest(walk.emit, walk.first), work, **sides)
 
 
 @intrinsic
@@ -313,15 +320,8 @@ def find_nearest_of_columns(typing: Any, work: Any, group: Any, start: Any, stop
 
 
 def _adding(work: Any, **sides: bool) -> Any:
-    """Return the type, and what generates the code, of a loop that adds correlations."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        walk = _Walk(context, builder, signature, arguments, **sides)
-        _, _, start, stop, threshold = arguments
-        walk.all_steps(start, stop, _Sum(walk.emit, threshold))
-        return context.get_dummy_value()
-
-    return types.void(work, types.int64, types.int64, types.int64, work.types[2].dtype), generate
+    threshold = work.types[2].dtype
+    return _loop(lambda walk, least: _Sum(walk.emit, least), work, threshold, **sides)
 
 
 @intrinsic

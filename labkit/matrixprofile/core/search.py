@@ -62,6 +62,8 @@ def search_bands(
         Of this thread.
     found : Found
         Takes one neighbour from each band at most, whatever the limits if k is 1.
+    both : bool
+        Whether columns get theirs, too; without it, they are left as they were.
     """
     for n in range(bands.shape[0]):
         band = band_of(bands[n])
