@@ -45,6 +45,9 @@ _SEE_OFF_S = 5.0
 #: From one question to the next, while messages are on their way.
 _MOMENT_S = 0.05
 
+#: How long what is cancelled may take to end, in seconds, before it is let be.
+_STOPPING_S = 5.0
+
 
 class ClusterLab(ChunkedLab, epyc.ClusterLab):
     """Runs experiments on the engines of a cluster; ``runExperiment`` returns when all is sent.
@@ -131,6 +134,7 @@ timeout, cluster_id
         self._leftovers: Leftovers | None = None
         self._noted: set[str] = set()
         self._known_at_hub: list[str] = []
+        self._late_at_hub: set[str] = set()
         self.open()
 
     # ---------- connection ----------
@@ -409,11 +413,27 @@ timeout, cluster_id
         if inherited:
             client.abort(inherited, block=False)
             messages.update(inherited)
-        status = self._connected().hub.status(verbose=True)
-        busy = [n for n, has in status.items() if not messages.isdisjoint(has["tasks"])]
-        if busy:
-            # an engine that has begun with something else meanwhile is asked to do it again
-            client.send_signal(signal.SIGINT, targets=busy, block=False)
+        self._interrupt(messages, [f for f in concerned if not isinstance(f, Resumed)])
+
+    def _interrupt(self, messages: set[str], answers: list[Future[bytes]]) -> None:
+        """Have engines stop that have begun with some messages.
+
+        The hub may still have to read which engine has got which: it is asked until all the
+        answers are there.
+        """
+        connection = self._connected()
+        told: set[tuple[int, str]] = set()
+        deadline = time.monotonic() + _STOPPING_S
+        while True:
+            status = connection.hub.status(verbose=True)
+            found = {(n, m) for n, has in status.items() for m in messages & {*has["tasks"]}}
+            if busy := sorted({n for n, _ in found - told}):
+                # an engine that has begun with something else meanwhile is asked to do it again
+                connection.client.send_signal(signal.SIGINT, targets=busy, block=False)
+            told |= found
+            if all(answer.done() for answer in answers) or time.monotonic() > deadline:
+                return
+            time.sleep(_MOMENT_S)
 
     def _is_engine_loss(self, e: BaseException) -> bool:
         # ipyparallel's controller answers for the engine, with the name of its own exception
@@ -439,8 +459,11 @@ timeout, cluster_id
         known, self._known_at_hub = self._known_at_hub, []
         if not known:
             return
+        late, self._late_at_hub = self._late_at_hub, set()
         try:
-            self._connected().hub.purge(known)
+            kept = self._connected().hub.purge([*known, *late])
+            # each is tried twice: what was aborted it would keep for ever
+            self._late_at_hub = set(kept) - late
         except ClusterError:
             # it has died, which no longer matters when everything has arrived
             if self._traffic:

@@ -6,8 +6,6 @@ client of ipyparallel waits for an answer for ever. So every question has a limi
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
 import time
 from collections.abc import Callable
@@ -30,11 +28,15 @@ T = TypeVar("T")
 #: A controller that leaves a question unanswered for so long, in seconds, is taken for dead.
 SILENCE_S = 7.0
 
-#: How often it is asked for a sign of life.
-_PERIOD_S = 2.0
+#: How often it is asked for a sign of life, and how long that may take: together, with a look or
+#: two between them, less than 10 s.
+_PERIOD_S, _PULSE_S = 1.0, 5.0
 
 #: How long a process that was stopped may take to read what has arrived meanwhile.
 _MOMENT_S = 1.0
+
+#: A controller that has learnt of no more messages for so long has not got them.
+_READING_S = 3.0
 
 
 class Hub:
@@ -110,10 +112,13 @@ class Hub:
 
     def _known_by_now(self, messages: list[str]) -> dict[str, bool]:
         """Ask until nothing more becomes known: it may still have to read what has arrived."""
-        before, known = None, self.completed(messages)
-        while len(known) < len(messages) and known.keys() != before:
+        known = self.completed(messages)
+        learnt_at = time.monotonic()
+        while len(known) < len(messages) and time.monotonic() - learnt_at < _READING_S:
             time.sleep(_MOMENT_S)
             before, known = known.keys(), self.completed(messages)
+            if known.keys() != before:
+                learnt_at = time.monotonic()
         return known
 
     def result(self, message: str) -> bytes:
@@ -124,14 +129,30 @@ class Hub:
         )
         return answer
 
-    def purge(self, messages: list[str]) -> None:
-        """Have it forget messages and their answers."""
+    def purge(self, messages: list[str]) -> list[str]:
+        """Have it forget messages and their answers; return those of which it knows no answer.
+
+        It may still have to read that they are done. That a task was aborted it never learns.
+        """
+        kept = []
+        for some in batches(messages):
+            if not self._forgets(some):
+                known = self.completed(some)
+                if done := [message for message in some if known.get(message)]:
+                    self._forgets(done)
+                kept += [message for message in some if not known.get(message)]
+        return kept
+
+    def _forgets(self, messages: list[str]) -> bool:
+        """Have it forget messages, all or none; return whether it has."""
         import ipyparallel
 
-        for some in batches(messages):
-            # it never learns that a task was aborted, and will not forget it
-            with contextlib.suppress(ipyparallel.error.RemoteError):
-                self._ask(functools.partial(self._client.purge_hub_results, some))
+        try:
+            self._ask(lambda: self._client.purge_hub_results(messages))
+        except ipyparallel.error.RemoteError:
+            # one of them is not done, as far as it knows
+            return False
+        return True
 
     def _ask(self, question: Callable[[], T]) -> T:
         answer = begin(question)
@@ -160,7 +181,7 @@ class Hub:
                 self._recognise(self._sign.result())
             self._sign = None
         if self._sign is not None:
-            if now - self._asked_at > SILENCE_S and not _is_there(self._sign, 0.0):
+            if now - self._asked_at > _PULSE_S and not _is_there(self._sign, 0.0):
                 raise self._lost(now - self._asked_at)
         elif now - self._asked_at > _PERIOD_S:
             self._asked_at = now
