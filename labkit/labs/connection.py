@@ -36,14 +36,17 @@ __all__ = ["Connection"]
 
 logger = logging.getLogger(__name__)
 
+#: A controller that is silent is told of within 10 s, its tunnel and its machine's answer included.
+_LIMIT_S = 9.0
+
 #: How long a controller may take to answer through a tunnel that is open, in seconds.
 _REGISTRATION_S = 5.0
 
+#: And how long, whatever is left after a slow login.
+_LEAST_S = 2.0
+
 #: After so long its machine is asked what the matter is, though an answer may still come.
 _PATIENCE_S = 2.0
-
-#: How long the machine may take to tell, so that all is over in less than 10 s.
-_TELLING_S = 7.0
 
 #: From one attempt to reach a machine to the next one.
 _PAUSE_S = 0.5
@@ -242,15 +245,18 @@ class Connection:
 
         said = shadow.connection()
         ports = [said[channel] for channel in CHANNELS]
-        arguments = {**self.arguments, "timeout": _REGISTRATION_S}
+        here = {"interface": "tcp://127.0.0.1", "location": "127.0.0.1", "ssh": ""}
+        arguments = {**self.arguments}
         del arguments["url_file"]
+        began = time.monotonic()
         try:
-            with _asking_why(shadow):
+            with _asking_why(shadow, began + _LIMIT_S):
                 self.is_tunnelled = True
                 self._tunnel = Tunnel(shadow.destination, shadow.address(), ports, self._local)
                 self._local = self._tunnel.local
                 near = {channel: self._local[said[channel]] for channel in CHANNELS}
-                here = {"interface": "tcp://127.0.0.1", "location": "127.0.0.1", "ssh": ""}
+                left_s = began + _LIMIT_S - time.monotonic()
+                arguments["timeout"] = max(_LEAST_S, min(_REGISTRATION_S, left_s))
                 return ipyparallel.Client({**said, **near, **here}, **arguments)
         except BaseException:
             self._end_tunnel()
@@ -327,17 +333,17 @@ class Connection:
 
 
 @contextlib.contextmanager
-def _asking_why(shadow: Shadow) -> Iterator[None]:
-    """Have a shadow's machine tell why the controller is silent, without waiting for it first.
+def _asking_why(shadow: Shadow, deadline: float) -> Iterator[None]:
+    """Have a shadow's machine tell why its controller is silent, without waiting for it first.
 
-    The connection file may be that of another cluster.
+    Most often the connection file is that of a cluster which runs no more.
     """
     is_settled, is_silent = threading.Event(), False
 
     def ask() -> ClusterError | None:
         if is_settled.wait(_PATIENCE_S) and not is_silent:
             return None
-        return shadow.why_silent(_TELLING_S)
+        return shadow.why_silent(max(_LEAST_S, deadline - time.monotonic()))
 
     why = begin(ask)
     try:

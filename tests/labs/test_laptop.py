@@ -1,5 +1,6 @@
 """A lab on a laptop: it reaches its cluster by ssh only, and comes and goes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -83,7 +84,7 @@ class Desk:
             assert time.monotonic() < deadline, self.runs()
             time.sleep(0.05)
 
-    def wait_until_no_ssh(self, timeout_s=5):
+    def wait_until_no_ssh(self, timeout_s=30):
         deadline = time.monotonic() + timeout_s
         while left := self.lap.processes("BatchMode", "labkit-tunnel"):
             assert time.monotonic() < deadline, left
@@ -239,6 +240,24 @@ class TestCluster(AnyCluster):
         assert there.runs() == once_each(900)
         there.wait_until_no_ssh()
 
+    def test_a_lab_outlasts_the_sleep_of_its_laptop(self, there):
+        at_work = there.start(LAB, SEND, WAIT, points=48, seconds=1)
+        there.wait_for_runs(6)
+        asleep = there.lap.processes("at_the_desk", "BatchMode", "labkit-tunnel")
+        assert len(asleep) >= 3
+        for number in asleep:
+            os.kill(number, signal.SIGSTOP)
+        there.lap.pull_cable()
+        time.sleep(12)
+        there.lap.put_cable_back()
+        # what looks after a command on a machine stops with it
+        for number in (*asleep, at_work.pid):
+            os.kill(number, signal.SIGCONT)
+        out, _ = at_work.communicate(timeout=60)
+        assert out.endswith(f"{squares(48)}\n"), out
+        assert there.runs() == once_each(48)
+        there.wait_until_no_ssh()
+
     def test_what_is_there_can_be_read_without_a_network(self, there):
         at_work = there.start(
             LAB,
@@ -365,16 +384,41 @@ def test_engines_do_not_outlive_a_controllers_machine(cluster, bed):
 # ---------- what does not answer ----------
 
 
+SLOWLY = """
+import socket, sys, time
+time.sleep(3)
+reached = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+socket.send_fds(socket.socket(fileno=1), [b"."], [reached.fileno()])
+"""
+
+
+@contextlib.contextmanager
+def slow_logins(lap):
+    """Have each login to ctl take three seconds more."""
+    slowly = lap.folder / "slowly.py"
+    slowly.write_text(SLOWLY)
+    config = lap.folder / "home/.ssh/config"
+    before = config.read_text()
+    proxy = f"ProxyUseFdpass yes\n ProxyCommand {python('')[0]} {slowly} %h %p"
+    config.write_text(f"Host ctl\n {proxy}\n{before}")
+    try:
+        yield
+    finally:
+        config.write_text(before)
+
+
 def test_a_stale_a_foreign_and_a_useless_connection_file(desk):
     there = desk()
     file = there.lap.folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
     right = json.loads(file.read_text())
     file.write_text(json.dumps({**right, "key": "another"}))
     assert "is not that of the cluster" in refused(there)
+    with slow_logins(there.lap):
+        assert "is not that of the cluster" in refused(there)
     file.write_text("{")
     assert "is no connection file" in refused(there)
     file.write_text(json.dumps(right))
-    os.kill(min(there.running.bed["ctl"].processes("ipyparallel.controller")), signal.SIGSTOP)
+    os.kill(there.running.bed["ctl"].root("ipyparallel.controller"), signal.SIGSTOP)
     assert "does not answer, though its connection file is there" in refused(there)
     for name in ("ctl", "h1", "h2"):
         there.running.bed[name].end(*WORDS)
