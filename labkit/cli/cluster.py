@@ -30,7 +30,7 @@ def start(ctx: click.Context, name: str, as_json: bool) -> None:
     It returns when the engines that can come have come, and tells why others have not. Hosts
     that come later get engines then. After the controller or its machine has died, it goes on
     with the same ports and keys, as restart does. The exit status is 0 when all are there, and
-    1 when any is missing; when none has come, nothing runs afterwards.
+    1 when any is missing; when none has come, what was started is ended.
     """
     from labkit.cli import clusters
 

@@ -108,18 +108,26 @@ def _arrivals(cluster: Cluster, seconds: float, *, as_json: bool) -> tuple[bool,
     rows = [[a.host, a.wanted, a.engines, a.seconds] for a in arrivals]
     reasons = [f"{a.host}: {why}" for a in arrivals for why in (*a.why, *a.notes)]
     reasons += [_UNSTOPPED.format(host, why) for host, why in cluster.unstopped.items()]
-    there = sum(arrival.engines for arrival in arrivals)
-    whole = sum(arrival.is_whole for arrival in arrivals)
-    summary = (
-        f"{there} engine{'s' * (there != 1)}, {whole} of {len(arrivals)} "
-        f"host{'s' * (len(arrivals) != 1)} whole, {seconds:.1f} s"
-        f"{'' if runs else '; nothing of it runs now'}"
-    )
     sent = [_sent(a.host, a.delivery) for a in arrivals if a.delivery is not None]
+    summary = _summary(cluster, seconds)
     return is_whole, "\n".join([table(head, rows, {"seconds": 1}), *sent, *reasons, summary])
 
 
-_UNSTOPPED = "{}: engines from before may still run: {}; they are ended before others start there"
+_UNSTOPPED = "{}: engines may still run: {}; they are ended before others start there"
+
+
+def _summary(cluster: Cluster, seconds: float) -> str:
+    there = sum(arrival.engines for arrival in cluster.arrivals)
+    hosts = len(cluster.arrivals)
+    whole = sum(arrival.is_whole for arrival in cluster.arrivals)
+    told = (
+        f"{there} engine{'s' * (there != 1)}, {whole} of {hosts} host{'s' * (hosts != 1)} whole, "
+        f"{seconds:.1f} s"
+    )
+    if cluster.controller is not None:
+        return told
+    rest = "its controller has ended" if cluster.unstopped else "nothing of it runs now"
+    return f"{told}; {rest}"
 
 
 def _sent(host: str, delivery: Delivery) -> str:

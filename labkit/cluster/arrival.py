@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from labkit.cluster.clusters import Cluster
     from labkit.cluster.launchers import HostsLauncher
 
-__all__ = ["Arrival", "assert_any", "failures", "wait_for_arrival"]
+__all__ = ["Arrival", "assert_any", "none_of", "wait_for_arrival"]
 
 _LOOK_S = 0.1
 
@@ -92,7 +92,7 @@ async def wait_for_arrival(
     return [_arrival(launcher, host, seen, why_late) for host in (*awaited, *emptied)]
 
 
-def failures(launcher: HostsLauncher) -> list[Arrival]:
+def none_of(launcher: HostsLauncher) -> list[Arrival]:
     """Return what is known of all hosts when not a single engine was started."""
     return [_arrival(launcher, host, {}, {}) for host in launcher.wanted]
 

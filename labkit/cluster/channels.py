@@ -241,6 +241,9 @@ class Channel:
         except ValueError:
             # the connection was cut in the middle of it
             return None
+        if report is not None and "clock" in report:
+            # clocks are compared where the answer has just come
+            report["ahead_s"] = report["clock"] - time.time()
         return report
 
     def _told(self, report: _Report | None) -> None:

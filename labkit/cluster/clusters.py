@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -15,7 +16,7 @@ import ipyparallel
 from traitlets import Unicode, default
 
 from labkit.cluster import clusterfiles, profiles
-from labkit.cluster.arrival import Arrival, assert_any, failures, wait_for_arrival
+from labkit.cluster.arrival import Arrival, assert_any, none_of, wait_for_arrival
 from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, why_ended, write_private
 from labkit.cluster.folders import replace_text
 from labkit.cluster.interruptible import Interruptible
@@ -191,7 +192,7 @@ class Cluster(Interruptible):
         try:
             started: str = await super().start_engines(n, engine_set_id, **settings)
         except ClusterStartError:
-            self.arrivals = failures(self.launcher)
+            self.arrivals = none_of(list(self.engines.values())[-1])
             raise
         return started
 
@@ -249,10 +250,7 @@ class Cluster(Interruptible):
     async def _connect_engines(
         self, activate: bool = False, hosts: Collection[str] | None = None
     ) -> ipyparallel.Client:
-        try:
-            client = await self.connect_client(timeout=_CONNECT_S)
-        except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
-            raise ClusterStartError(self._silence(e)) from e
+        client = await self._first_client()
         try:
             if isinstance(self.engine_set, HostsLauncher):
                 self.arrivals = await wait_for_arrival(self, client, hosts)
@@ -271,6 +269,16 @@ class Cluster(Interruptible):
             view.block = True
             view.activate()
         return client
+
+    async def _first_client(self) -> ipyparallel.Client:
+        """Return a client of a controller that may just have begun, though its files are kept."""
+        deadline = time.monotonic() + self.controller.connection_info_timeout
+        while True:
+            try:
+                return await self.connect_client(timeout=_CONNECT_S)
+            except (OSError, TimeoutError, ipyparallel.error.TimeoutError) as e:
+                if self.controller.poll() is not None or time.monotonic() > deadline:
+                    raise ClusterStartError(self._silence(e)) from e
 
     # ---------- stop, and start again ----------
 
@@ -449,13 +457,15 @@ class Cluster(Interruptible):
         ClusterError
             When it has not come to that in time, or the controller has died.
         """
-        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        limit_s = math.inf if timeout_s is None else timeout_s
+        deadline = time.monotonic() + limit_s
         with self.client() as client:
             standing = Standing(self.engine_set, client)
             pause_s = _LOOK_S
-            while left := standing.missing(engines, idle=idle):
+            while left := standing.missing(engines, idle=idle, limit_s=limit_s):
                 self._assert_controller()
-                if time.monotonic() > deadline:
+                limit_s = deadline - time.monotonic()
+                if limit_s < 0:
                     raise ClusterError(f"{self.name}, after {timeout_s:g} s: {left}")
                 time.sleep(pause_s)
                 pause_s = min(pause_s * _SLOWER, _LAST_LOOK_S)

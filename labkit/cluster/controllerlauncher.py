@@ -22,7 +22,7 @@ __all__ = ["REUSE", "FamilyLauncher", "why_ended", "write_private"]
 REUSE = "--IPController.reuse_files=True"
 
 #: How long what is killed may take to be gone.
-_KILL_S = 2.0
+_KILL_S = 10.0
 
 #: A controller that is to have the keys of the one before it finds them in its environment.
 _CURVE_KEYS = ("IPP_CURVE_PUBLICKEY", "IPP_CURVE_SECRETKEY")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -121,16 +122,24 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
 
     # ---------- what agents tell ----------
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Return what the agent of each host tells of its engines, or ``failed`` and why not."""
+    def report(self, limit_s: float = math.inf) -> dict[str, dict[str, Any]]:
+        """Return what the agent of each host tells of its engines, or ``failed`` and why not.
+
+        Parameters
+        ----------
+        limit_s : float, optional
+            How long a host may take at most, in seconds, if not as long as ``start_timeout``.
+        """
+        tell = functools.partial(self._tell, limit_s=limit_s)
         self.update()
-        asked = self._running
-        told = self._links.at_once(self._tell, asked)
+        asked = dict(self._running)
+        told = self._links.at_once(tell, asked)
         # others may have started and ended agents meanwhile
         self.update()
-        late = [h for h, agent in self._running.items() if agent != asked.get(h)]
-        told |= self._links.at_once(self._tell, late)
-        return {host: told[host] for host in self._running}
+        running = dict(self._running)
+        late = [host for host, agent in running.items() if agent != asked.get(host)]
+        told |= self._links.at_once(tell, late)
+        return {host: told[host] for host in running}
 
     def reach(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return what each host tells of its agent: ``gone``, if it has none, or ``failed``."""
@@ -161,14 +170,14 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         agents = {host: self._running.get(host) for host in hosts}
         return [host for host, agent in agents.items() if agent and agent.channel is None]
 
-    def _tell(self, host: str, **what: Any) -> dict[str, Any]:
+    def _tell(self, host: str, limit_s: float = math.inf, **what: Any) -> dict[str, Any]:
         """Tell an agent something over a new connection; return what it says of its engines.
 
         The answer is ``gone`` when there is none any more, and ``failed`` with the reason when
         the host cannot be reached. What the agent cannot do, ``cannot`` tells.
         """
         token = self.token_of(host) or new_token()
-        return self._links.ask(host, token, do="ask", what=what)
+        return self._links.ask(host, token, limit_s, do="ask", what=what)
 
     # ---------- what other processes do ----------
 

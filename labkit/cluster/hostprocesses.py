@@ -18,6 +18,7 @@ from pathlib import Path
 __all__ = [
     "GRACE_S",
     "HANDS",
+    "KILL_S",
     "MARK",
     "STOP_S",
     "adopt_orphans",
@@ -37,6 +38,9 @@ GRACE_S = 1.0
 
 #: How long a stop may take in all, before the agent itself is killed.
 STOP_S = 4.0
+
+#: How long what is killed may take to end where much else runs.
+KILL_S = 10.0
 
 #: The variable by which all that engines have started is found, whatever has become of it.
 MARK = "LABKIT_AGENT"

@@ -19,6 +19,7 @@ from typing import Any
 from labkit.cluster.hostprocesses import (
     GRACE_S,
     HANDS,
+    KILL_S,
     STOP_S,
     descendants,
     is_agent,
@@ -174,7 +175,7 @@ def _end_agent(agent: int, token: str) -> None:
 
 def _end_marked(token: str) -> list[int]:
     """Kill what engines of an agent have left; return the processes that do not end."""
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + KILL_S
     while (left := marked(token)) and time.monotonic() < deadline:
         for pid in left:
             send(pid, signal.SIGKILL)

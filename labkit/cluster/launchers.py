@@ -83,7 +83,7 @@ class HostsLauncher(AgentStarter):
         await self._apart(self._start, None if self._is_unlimited(n) else n)
         for host, why in self.failures.items():
             self.log.warning("no engines on %s: %s", host, why)
-        self.log.info("%d engines on %d of %d hosts", self.n, len(self._running), len(hosts))
+        self.log.info("%d engines on %d of %d hosts", self.n, self._begun, len(hosts))
         self.notify_start(sorted(self._running))
         if not self._running:
             self._give_up()
@@ -94,6 +94,8 @@ class HostsLauncher(AgentStarter):
         with self.roster.held(self._links.given_up):
             self._launch_all(hosts, n)
         self._complete(hosts)
+        # their engines may die at any moment
+        self._begun = len(self._running)
         if self._running:
             self._see_to_watcher()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import sys
 import threading
@@ -23,6 +24,9 @@ _R = TypeVar("_R")
 
 #: A login node's sshd takes ten connections that have not logged in yet, and drops others.
 _THROUGH_JUMPS = 8
+
+#: How long what has given its answer may take to end.
+_LEAVE_S = 2.0
 
 
 def new_token() -> str:
@@ -115,26 +119,29 @@ class Links:
             return None
         return [*self._ssh_args, *told.get("ssh_args", []), told.get("address", host)]
 
-    def ask(self, host: str, token: str, **what: Any) -> dict[str, Any]:
+    def ask(self, host: str, token: str, limit_s: float = math.inf, **what: Any) -> dict[str, Any]:
         """Have a host do something over a new connection.
 
-        With ``venv``, it does so in that environment, if it has it.
+        With ``venv``, it does so in that environment, if it has it. ``limit_s`` may give it less
+        time than it usually has.
 
         Returns
         -------
         dict
             Its answer; ``failed`` with the reason when there is none.
         """
-        venv = what.get("venv")
+        name = venv["name"] if (venv := what.get("venv")) else None
+        limit_s = min(limit_s, self._limit_s)
         try:
             with (
                 self.gate(host),
-                contextlib.closing(
-                    self.connect(host, token, self._limit_s / 3, venv["name"] if venv else None)
-                ) as channel,
+                contextlib.closing(self.connect(host, token, limit_s / 3, name)) as channel,
             ):
                 channel.request(**what)
-                return channel.receive(time.monotonic() + self._limit_s)
+                answer = channel.receive(time.monotonic() + limit_s)
+                # what has answered there is about to end
+                channel.join(_LEAVE_S)
+                return answer
         except ClusterError as e:
             return {"failed": str(e).removeprefix(f"{host}: ")}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -95,13 +95,17 @@ class Standing:
         self._launcher = engine_set if isinstance(engine_set, HostsLauncher) else None
         self._client = client
         self._started = engine_set.n if engine_set is not None else 0
+        #: The sessions of engines that were gone when their hosts were asked.
+        self._missed: set[str] = set()
 
     def engines(self) -> list[EngineStatus]:
         """Return all engines, those first that hosts have told of."""
+        before = sessions(self._client).values()
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(self._launcher.report) if self._launcher else None
             work = self._work()
             told = asked.result() if asked else {}
+        gone = self._gone(before, told)
         registered = sessions(self._client)
         ids = {session: number for number, session in registered.items()}
         found = [
@@ -111,7 +115,29 @@ class Standing:
         ]
         named = {status.id for status in found}
         others = (number for number in registered if number not in named)
-        return [*found, *(self._unknown(number, registered, told, work) for number in others)]
+        return [*found, *(self._unknown(n, registered[n], told, gone, work) for n in others)]
+
+    def _gone(self, registered: Iterable[str], told: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Return those engines, by their sessions, that are gone, as their hosts have told.
+
+        The controller may not have missed them yet. That they were registered has to be known
+        before the hosts are asked: others may come meanwhile.
+        """
+        answers = {host: answer for host, answer in told.items() if "failed" not in answer}
+        living = {
+            engine["session"]
+            for answer in answers.values()
+            for engine in answer.get("engines", ())
+            if engine["alive"]
+        }
+        return {
+            session
+            for session in registered
+            if self._host_of(session) in answers and session not in living
+        }
+
+    def _host_of(self, session: str) -> str | None:
+        return self._launcher.host_of(session) if self._launcher else None
 
     def _of_host(
         self,
@@ -145,7 +171,7 @@ class Standing:
         alive = None
         if "failed" in told:
             # its engines may well be registered
-            if any(self._launcher.host_of(session) == host for session in ids):
+            if any(self._host_of(session) == host for session in ids):
                 return
             why = told["failed"]
         elif host in self._launcher.failures and ("gone" not in told or is_beginning):
@@ -160,23 +186,23 @@ class Standing:
     def _unknown(
         self,
         number: int,
-        registered: Mapping[int, str],
+        session: str,
         told: Mapping[str, Mapping[str, Any]],
+        gone: Container[str],
         work: Workload,
     ) -> EngineStatus:
-        host = self._launcher.host_of(registered[number]) if self._launcher else None
+        host = self._host_of(session)
         alive, why = None, ""
-        if host is not None and (failed := told.get(host, {}).get("failed")):
-            why = f"its host cannot be asked: {failed}"
-        elif host is not None:
-            # it has died, and the controller has not missed it yet
+        if session in gone:
             alive, why = False, "its host does not know it"
+        elif host is not None and (failed := told.get(host, {}).get("failed")):
+            why = f"its host cannot be asked: {failed}"
         return EngineStatus(host, None, number, None, alive, *_of(work, number), why=why)
 
     def _work(self) -> Workload:
         return workload(self._client, sessions(self._client), _within)
 
-    def missing(self, engines: int | None, *, idle: bool) -> str:
+    def missing(self, engines: int | None, *, idle: bool, limit_s: float) -> str:
         """Tell what is still waited for; empty when nothing is.
 
         A controller that does not answer is waited for, too: it may be busy.
@@ -188,9 +214,11 @@ class Standing:
             registered, but gone, as their hosts say.
         idle : bool
             Whether nothing may be waiting or running, instead.
+        limit_s : float
+            How long hosts may take to answer, in seconds.
         """
         try:
-            return self._left() if idle else self._absent(engines)
+            return self._left() if idle else self._absent(engines, limit_s)
         except ClusterError as e:
             return str(e)
 
@@ -199,11 +227,12 @@ class Standing:
         tasks = "1 task is" if left == 1 else f"{left} tasks are"
         return f"{tasks} waiting or running" if left else ""
 
-    def _absent(self, engines: int | None) -> str:
+    def _absent(self, engines: int | None, limit_s: float) -> str:
         wanted = self._started if engines is None else engines
-        there = len(sessions(self._client))
-        if there >= wanted and self._launcher is not None:
-            there = sum(each.registered and each.alive is not False for each in self.engines())
+        registered = set(sessions(self._client).values()) - self._missed
+        if len(registered) >= wanted and self._launcher is not None:
+            self._missed |= self._gone(registered, self._launcher.report(limit_s))
+        there = len(registered - self._missed)
         return f"{there} of {wanted} engines are there" if there < wanted else ""
 
 

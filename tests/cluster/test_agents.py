@@ -195,6 +195,8 @@ def test_engines_that_do_not_register_are_told_with_log_and_remedy(agents, arriv
     agents.tell()
     launcher = agents.launcher()
     scale(launcher, 2)
+    log = agents.profile / "log" / "ipengine-here-1.out"
+    wait_for(lambda: log.exists() and "it is there" in log.read_text())
     (told,) = arrivals.of(launcher, timeout_s=1)
     (why,) = told.why
     assert why.startswith(
@@ -341,16 +343,18 @@ def test_what_was_wrong_with_a_host_is_told_until_it_has_come(agents, standing_o
 def test_a_host_that_was_started_while_it_was_asked_is_asked_again(agents, monkeypatch):
     old = agents.started()
     asking = agents.launcher()
-    tell = asking._tell
+    tell, asked = asking._tell, []
 
-    def restart_first(host):
-        monkeypatch.undo()
-        asyncio.run(old.stop())
-        agents.started(2)
-        return {"gone": True, **tell(host)}
+    def restart_first(host, **what):
+        if not asked:
+            asyncio.run(old.stop())
+            agents.started(2)
+        asked.append(host)
+        return tell(host, **what)
 
     monkeypatch.setattr(asking, "_tell", restart_first)
     assert len(alive(asking.report()["here"]["engines"])) == 2
+    assert asked == ["here", "here"]
 
 
 def test_others_may_start_engines_while_a_host_gets_its_environment(agents, monkeypatch):
