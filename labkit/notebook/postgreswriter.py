@@ -309,6 +309,11 @@ class Writer:
         self._locked.clear()
         if c is not None:
             with contextlib.suppress(sa.exc.SQLAlchemyError):
+                # the server may take a while to see that the connection is closed
+                c.rollback()
+                c.execute(sa.text("SELECT pg_advisory_unlock_all()"))
+                c.commit()
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
                 c.close()
 
     @classmethod
