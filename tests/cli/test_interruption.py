@@ -13,7 +13,7 @@ POINTS = 8
 MANY = 200
 
 #: Long enough for engines to hear that they shall begin nothing else.
-A_WHILE_S = "0.5"
+A_WHILE_S = "2"
 
 
 class FakeLab:
@@ -92,6 +92,7 @@ def test_once_finishes_what_runs_and_again_goes_on(start, labkit_, folder, began
     run = start("run", "walks.py:Slow", *place, "--set", f"i=0:{MANY - 1}")
     until(began, run)
     run.interrupt()
+    until(lambda: "will finish" in run.told(), run)
     (folder / "go").write_text(A_WHILE_S)
     status, out, err = run.ended()
     assert status == 130

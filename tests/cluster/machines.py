@@ -29,7 +29,7 @@ while True:
         break
     except Exception:
         time.sleep(0.05)
-client.wait_for_engines({engines}, timeout=30)
+client.wait_for_engines({engines}, timeout=90)
 """
 
 
@@ -44,7 +44,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
 
 #: A stop that waits for what does not answer takes a minute, and all is busy here while tests run;
 #: how long one takes, ``python -m tests.bench cluster`` measures.
-STOP_S = 15.0
+STOP_S = 40.0
 
 
 class Cluster:
@@ -56,7 +56,7 @@ class Cluster:
         # without it, each machine has its own ~/.ipython
         self.environment = {"IPYTHONDIR": str(folder / "ipython")} if shared else {}
 
-    def on_ctl(self, *words: str | Path, timeout_s: float = 60, exits: int | None = 0) -> str:
+    def on_ctl(self, *words: str | Path, timeout_s: float = 150, exits: int | None = 0) -> str:
         """Execute a command on ctl; return its output."""
         settings = {"timeout_s": timeout_s, "exits": exits}
         return self.bed["ctl"].execute(*words, **settings, **self.environment)
@@ -122,7 +122,7 @@ class Cluster:
             assert time.monotonic() < deadline, "\n".join(left)
             time.sleep(0.1)
 
-    def wait_for_log(self, text: str, timeout_s: float = 20) -> None:
+    def wait_for_log(self, text: str, timeout_s: float = 60) -> None:
         """Wait until ipcluster has said something."""
         deadline = time.monotonic() + timeout_s
         while text not in self.log():
@@ -143,6 +143,7 @@ def cluster(bed: Testbed, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
 
     yield make
     for machine in bed.machines.values():
+        machine.put_cable_back()
         if not machine.is_up:
             machine.boot()
             machine.wait()

@@ -30,7 +30,7 @@ NOTEBOOK = ROOT / "notebooks" / "five_machines.ipynb"
 MACHINES = {"cl-0": "10.0.0.1", **{f"cl-{i}": f"10.0.0.{10 + i}" for i in range(1, 5)}}
 USER = "alice"
 
-_CELL_S = 60
+_CELL_S = 150
 _BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -15,12 +15,21 @@ from .testbed import ROOT
 
 TWO = f"{CONTROLLER}defaults: {{{DEFAULTS}, engines: 2}}\nhosts:\n  h[1-2]:\n"
 
-#: Sends tasks to the engines of the profile, and does not wait for them.
+#: Sends the engines of the profile tasks, which wait for a file and then take a while; waits
+#: until engines have them, and not for their ends.
 SEND = """
 import ipyparallel, time
+
+def nap(file):
+    import os, time
+    while not os.path.exists(file):
+        time.sleep(0.1)
+    time.sleep(3)
+
 client = ipyparallel.Client(profile="cluster")
-client.load_balanced_view().map_async(time.sleep, [{seconds}] * {count})
-time.sleep(0.5)
+client.load_balanced_view().map_async(nap, [{file!r}] * {count})
+while sum(client.queue_status(number)["tasks"] for number in client.ids) < {count}:
+    time.sleep(0.05)
 client.close()
 """
 
@@ -54,7 +63,7 @@ def hosts_of(status):
     return Counter(each["host"] for each in status if each["alive"] and each["registered"])
 
 
-def wait_for(condition, timeout_s=20):
+def wait_for(condition, timeout_s=60):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -66,8 +75,8 @@ def missing_in(status):
     return {each["host"]: each["alive"] for each in status if not each["alive"]}
 
 
-def send(cluster, seconds, count):
-    cluster.on_ctl(sys.executable, "-c", SEND.format(seconds=seconds, count=count))
+def send(cluster, file, count):
+    cluster.on_ctl(sys.executable, "-c", SEND.format(file=str(file), count=count))
 
 
 class Sweep:
@@ -103,10 +112,12 @@ def test_start_status_wait_and_stop(two, bed):
     two.labkit("wait", "--engines", "4", "--timeout", "1")
     out = two.labkit("wait", "--engines", "5", "--timeout", "0.5", exits=2)
     assert "cluster, after 0.5 s: 4 of 5 engines are there" in out
-    send(two, 10, 4)
+    file = two.folder / "go on"
+    send(two, file, 4)
     assert "tasks are waiting or running" in two.labkit("wait", "--idle", "--timeout=0", exits=2)
     assert sum(each["busy"] for each in two.told("status")) == 4
-    two.labkit("wait", "--idle", "--timeout", "40")
+    file.touch()
+    two.labkit("wait", "--idle", "--timeout", "60")
     assert sum(each["done"] for each in two.told("status")) == 4
     began = time.monotonic()
     assert "cluster has stopped, and nothing of it runs" in two.labkit("stop")
@@ -241,7 +252,7 @@ def test_the_cluster_is_ipyparallels_too(two):
     assert "no cluster runs" in two.labkit("status", exits=2)
     two.start()
     wait_for(lambda: "4 engines on 2 of 2 hosts" in two.log())
-    two.labkit("wait", "--timeout", "20")
+    two.labkit("wait", "--timeout", "60")
     assert hosts_of(two.told("status")) == {"h1": 2, "h2": 2}
     assert "was started by ipcluster" in two.labkit("restart", exits=2)
     two.labkit("stop")
@@ -268,7 +279,7 @@ client.get_result(message).get()
 before = set(client[:].apply_sync(os.getpid))
 {kill}
 subprocess.run(["labkit", "cluster", "restart", "--profile", "cluster"], check=True)
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 60
 while len(client.ids) != 4 and time.monotonic() < deadline:
     time.sleep(0.1)
 after = client.load_balanced_view().map_sync(operator.neg, range(4))
@@ -289,9 +300,21 @@ def test_restart_keeps_clients_and_the_database(cluster, encryption):
     assert not list(running.folder.glob("ipython/profile_cluster/security/ipcontroller-*.json"))
 
 
+#: Kills the controller as soon as its database has on the disk what has come of the message.
+KILL = """
+import sqlite3
+file = os.environ["IPYTHONDIR"] + "/profile_cluster/tasks.db"
+tasks = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+query = 'SELECT completed FROM "ipython-tasks" WHERE msg_id = ? AND completed IS NOT NULL'
+while tasks.execute(query, [message]).fetchone() is None:
+    time.sleep(0.1)
+tasks.close()
+subprocess.run(["pkill", "-9", "-f", "-m ipyparallel.controlle[r]"])
+"""
+
+
 def test_restart_brings_back_a_controller_that_was_killed(two):
-    kill = "time.sleep(3); subprocess.run(['pkill', '-9', '-f', '-m ipyparallel.controlle[r]'])"
-    out = two.on_ctl(sys.executable, "-c", STAY.format(kill=kill))
+    out = two.on_ctl(sys.executable, "-c", STAY.format(kill=KILL))
     assert json.loads(out.splitlines()[-1]) == [4, [0, -1, -2, -3], True]
 
 
@@ -359,22 +382,23 @@ def test_a_host_that_is_not_reached_when_it_is_to_have_none_is_told(two, bed):
     assert (host, wanted, len(why)) == ("h2", 0, 1)
 
 
+@pytest.mark.timeout(400)
 def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed):
     sweep = Sweep(two)
     bed["h2"].power_off()
-    wait_for(lambda: engines_on(two, "h2") == 0, 40)
+    wait_for(lambda: engines_on(two, "h2") == 0)
     status = two.told("status", exits=1)
     assert {each["alive"] for each in status if each["host"] == "h2"} == {None}
     log = two.folder / "ipython/profile_cluster/log/watcher.log"
     wait_for(lambda: "h2: engines are missing, and it is out of reach: ssh: " in log.read_text())
     bed["h2"].boot()
     # nobody asks for it
-    wait_for(lambda: engines_on(two, "h2") == 2, 40)
+    wait_for(lambda: engines_on(two, "h2") == 2, 100)
     bed["h2"].pull_the_cable()
-    wait_for(lambda: engines_on(two, "h2") == 0, 40)
+    wait_for(lambda: engines_on(two, "h2") == 0)
     bed["h2"].plug_in()
     # its engines live, and would not register again
-    wait_for(lambda: engines_on(two, "h2") == 2, 40)
+    wait_for(lambda: engines_on(two, "h2") == 2, 100)
     sweep.assert_whole()
     told = two.labkit("logs", "--lines=99")
     assert "h2: it is back, and 2 engines are started" in told
@@ -385,6 +409,7 @@ def test_a_power_cut_and_a_cable_pulled_in_the_middle_of_an_experiment(two, bed)
     assert two.left() == []
 
 
+@pytest.mark.timeout(400)
 def test_a_host_that_comes_late_gets_engines_and_one_that_is_not_wanted_gets_none(cluster, bed):
     bed["h3"].power_off()
     running = cluster(TWO.replace("h[1-2]", "h[1-3]"))
@@ -394,7 +419,7 @@ def test_a_host_that_comes_late_gets_engines_and_one_that_is_not_wanted_gets_non
     # the watcher and somebody who asks for it come at once
     running.labkit("scale", "h1=2")
     bed["h3"].boot()
-    wait_for(lambda: hosts_of(running.told("status", exits=None)) == {"h1": 2, "h3": 2}, 40)
+    wait_for(lambda: hosts_of(running.told("status", exits=None)) == {"h1": 2, "h3": 2}, 100)
     agents = {line.split()[-1] for line in bed["h1"].processes(" labkit-").values()}
     assert len(agents) == 1, "both have started some"
     assert len(bed["h1"].processes("ipyparallel.engine ")) == 2

@@ -1,6 +1,7 @@
 """``labkit doctor``, on real machines."""
 
 import json
+import re
 import sys
 from collections import defaultdict
 
@@ -66,7 +67,11 @@ def test_machines_that_are_not(cluster, bed):
     finally:
         known.write_text(right)
     assert found["h1"]["numpy"][1].startswith("1.26.0; install numpy==")
-    assert found["h1"]["clock"] == (False, "90 s ahead; have both machines keep time by NTP")
+    is_ok, told_of_clock = found["h1"]["clock"]
+    assert not is_ok
+    # on its way here, what it says grows old
+    late = r"(8[5-9]|90) s ahead; have both machines keep time by NTP"
+    assert re.fullmatch(late, told_of_clock)
     assert found["h1"]["files"] == (False, "there is no folder ~/gone to work in; make it")
     assert found["h1"]["threads"][1].endswith("say fewer engines, or engines: cores")
     assert found["h2"]["ssh"][1].endswith("say the right python or directory in the inventory")

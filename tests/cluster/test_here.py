@@ -49,7 +49,7 @@ class Here:
         self.cluster(f"  slow: {{local: true, python: {python}}}\n")
         words = [LABKIT, "cluster", "start", "--profile", "here"]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        wait_for(lambda: {"sleep", "ipyparallel.engine"} <= self.words())
+        wait_for(lambda: {"sleep", "ipyparallel.engine"} <= self.words(), timeout_s=60)
         return process
 
     def words(self):
@@ -146,7 +146,7 @@ def test_a_start_that_is_killed_is_found_by_a_stop(here):
 def test_a_start_that_is_interrupted_leaves_nothing(here):
     process = here.starts()
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
     assert not here.words()
 

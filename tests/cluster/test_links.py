@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from .testbed import python
+from .testbed import ROOT, python
 
 #: Asks h1 for its logs; prints the answer.
 ASK = """
@@ -40,7 +40,7 @@ def test_what_is_for_people_at_a_terminal_is_left_out(ask):
 def test_a_host_that_is_slow_to_log_in_can_be_asked(ask):
     config = "Host h1\n ProxyCommand sh -c 'sleep 3; exec ssh -W %h:%p h2'\n"
     assert ask(config) == {"logs": {}}
-    assert "timed out" in ask(config, limit_s=3.0)["failed"]
+    assert "timed out" in ask(config, limit_s=6.0)["failed"]
 
 
 def test_no_jump_host_asks_anything(ask, bed):
@@ -54,19 +54,33 @@ def test_no_jump_host_asks_anything(ask, bed):
     assert not (bed.folder / "asked").exists()
 
 
-#: Asks h2 under many names for its logs, all at once, through h1; prints the answers.
+#: Asks h2 under many names for its logs, all at once, through h1, and starts and stops an agent
+#: for each name; prints the answers, how many engines each can have, and what went wrong.
 ASK_MANY = """
-import json, sys
-from labkit.cluster.links import Links, new_token
-place = {{"profile_dir": "/tmp", "shared": True, "mark": "", "cluster_id": "", "lines": 1}}
-hosts = {{f"n{{i}}": {{"address": "h2", "ssh_args": ["-J", "h1"]}} for i in range({count})}}
-links = Links(hosts, [], {python!r})
-told = links.at_once(lambda host: links.ask(host, new_token(), do="logs", **place), hosts)
-print(json.dumps(list(told.values())))
+import asyncio, functools, json
+from labkit.cluster.launchers import HostsLauncher
+told = {{"address": "h2", "ssh_args": ["-J", "h1"], "python": {python!r}, "n": 1}}
+told["environment"] = {{"PYTHONPATH": {root!r}}}
+hosts = {{f"n{{i}}": told for i in range({count})}}
+launcher = HostsLauncher(profile_dir={folder!r}, engines=hosts, engine_set_id="many")
+logs = launcher.tails(hosts, 1)
+launcher._expect(hosts)
+launcher._supplier
+begin = functools.partial(launcher._begin, mark="no/mark")
+begun = launcher._links.at_once(begin, hosts)
+failures = launcher.failures
+asyncio.run(launcher.stop())
+print(json.dumps([logs, begun, failures, launcher.unstopped]))
 """
 
 
-def test_a_jump_host_is_not_asked_for_more_than_it_takes(bed):
-    count = 24
-    out = bed["ctl"].execute(*python(ASK_MANY.format(count=count, python=sys.executable)))
-    assert json.loads(out.splitlines()[-1]) == [{"logs": {}}] * count
+def test_a_jump_host_is_not_asked_for_more_than_it_takes(bed, tmp_path):
+    names = [f"n{i}" for i in range(24)]
+    settings = {"python": sys.executable, "root": str(ROOT), "folder": str(tmp_path)}
+    code = ASK_MANY.format(count=len(names), **settings)
+    out = bed["ctl"].execute(*python(code), timeout_s=120)
+    logs, begun, failures, unstopped = json.loads(out.splitlines()[-1])
+    assert failures == {}
+    assert logs == {name: {"logs": {}} for name in names}
+    assert begun == dict.fromkeys(names, 1)
+    assert unstopped == {}

@@ -133,9 +133,10 @@ def test_a_cluster_that_does_not_come_up_is_said_with_its_logs(tmp_path, monkeyp
 
 def test_engines_that_do_not_come_in_time_are_counted():
     cluster = LocalCluster(1)
+    cluster.connect().close()
     cluster.engines = 2
     with pytest.raises(ClusterStartError, match="1 of 2 engines registered, and time ran out"):
-        cluster.connect(timeout_s=10)
+        cluster.connect(timeout_s=5)
 
 
 @pytest.mark.parametrize("engines", [0, -1, 1.0, True, None])

@@ -11,7 +11,7 @@ from .story import MACHINES, NOTEBOOK, USER, Story, text_of
 from .testbed import Testbed, why_not
 
 # eight engines start on as many cores as there are
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 HOSTS = sorted(MACHINES)[1:]
 POINTS, VALUES_OF_P = 384, 12

@@ -39,9 +39,11 @@ def test_a_laptop_reaches_ssh_of_ctl_and_nothing_else(bed):
             lap.execute(*python(connect.format(address)))
     bed["h1"].execute(*python(connect.format("10.77.0.100")))
     lap.pull_cable()
-    with pytest.raises(AssertionError, match=r"timed out|route"):
-        lap.execute("ssh", "-o", "ConnectTimeout=1", "ctl", "hostname")
-    lap.put_cable_back()
+    try:
+        with pytest.raises(AssertionError, match=r"timed out|route"):
+            lap.execute("ssh", "-o", "ConnectTimeout=1", "ctl", "hostname")
+    finally:
+        lap.put_cable_back()
     assert lap.execute("ssh", "ctl", "hostname").strip() == "ctl"
 
 

@@ -51,7 +51,7 @@ def lap(bed):
     bed["ctl"].end("zmq.REP")
 
 
-def gone(lap, timeout_s=5):
+def gone(lap, timeout_s=15):
     deadline = time.monotonic() + timeout_s
     while lap.processes("labkit-tunnel", "BatchMode"):
         if time.monotonic() > deadline:
@@ -115,9 +115,11 @@ def test_a_loss_is_noticed(lap):
     assert waiting.stdout.readline() == "True\n"
     lap.pull_cable()
     began = time.monotonic()
-    waiting.wait(timeout=20)
-    lap.put_cable_back()
-    assert 3 < time.monotonic() - began < 12
+    try:
+        waiting.wait(timeout=30)
+    finally:
+        lap.put_cable_back()
+    assert 3 < time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("ports", ["[9003]", "[9001, 22]"])

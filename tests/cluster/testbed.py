@@ -20,11 +20,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 
-#: Who may log in besides.
-OTHER = "other"
+#: Who may log in besides, and the key for that, which no ssh knows unless it is told.
+OTHER, OTHERS_KEY = "other", "others-key"
 
 _PROGRAMS = ("ip", "nsenter", "unshare", "sshd", "ssh", "ssh-keygen")
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -50,6 +52,8 @@ PasswordAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 10:100:10
 Subsystem sftp internal-sftp
+Match User {other}
+  AuthorizedKeysFile {others}
 """
 
 _SSH = """\
@@ -135,7 +139,13 @@ class Machine:
         _run("ip", "-n", self._namespace, "link", "set", "eth0", "up")
         key = self.folder / "key"
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-        settings = _SSHD.format(ports=PORTS, key=key, authorized=self._bed.folder / "key.pub")
+        settings = _SSHD.format(
+            ports=PORTS,
+            key=key,
+            authorized=self._bed.folder / "key.pub",
+            other=OTHER,
+            others=self._bed.folder / f"{OTHERS_KEY}.pub",
+        )
         (self.folder / "sshd.conf").write_text(settings)
         ssh = self.folder / "home" / ".ssh"
         ssh.mkdir(mode=0o700)
@@ -277,6 +287,12 @@ class Machine:
                         found[int(process.name)] = line
         return found
 
+    def root(self, word: str) -> int:
+        """Return the one of its processes with a word that has started the others with it."""
+        found = self.processes(word)
+        (first,) = (pid for pid in found if psutil.Process(pid).ppid() not in found)
+        return first
+
     def end(self, *words: str) -> None:
         """Kill its processes that have a word in their command lines."""
         for pid in self.processes(*words):
@@ -366,7 +382,8 @@ class Testbed:
         _run("ip", "netns", "delete", self.switch, check=False)
 
     def _start(self) -> None:
-        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "key")
+        for key in ("key", OTHERS_KEY):
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / key)
         _run("ip", "netns", "add", self.switch)
         _run("ip", "-n", self.switch, "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", self.switch, "link", "set", "bridge", "up")
