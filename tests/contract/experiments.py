@@ -3,6 +3,7 @@
 They are local classes that refer to nothing of this package, so that they travel by value.
 """
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -40,3 +41,18 @@ def slow(epyc: ModuleType, seconds: float) -> Any:
             return {"same": params["a"]}
 
     return Slow()
+
+
+def waiting(epyc: ModuleType, gate: Path) -> Any:
+    """Make an experiment that returns its parameter ``a`` when a file is there, or in a minute."""
+
+    class Waiting(epyc.Experiment):  # type: ignore[misc,name-defined]
+        def do(self, params: dict[str, Any]) -> dict[str, Any]:
+            import time
+
+            end = time.monotonic() + 60
+            while not gate.exists() and time.monotonic() < end:
+                time.sleep(0.02)
+            return {"same": params["a"]}
+
+    return Waiting()

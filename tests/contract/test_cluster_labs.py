@@ -5,7 +5,7 @@ import time
 import pytest
 
 from .both import on_both
-from .experiments import adding, failing_at, slow
+from .experiments import adding, failing_at, slow, waiting
 from .observation import NOTHING_RAISED, outcomes, raised
 
 pytestmark = pytest.mark.usefixtures("quick_waiting")
@@ -43,11 +43,13 @@ def test_running_returns_before_all_results_are_there(epyc, cluster_labs):
 
 
 @on_both
-def test_waiting_with_a_limit(epyc, cluster_labs):
+def test_waiting_with_a_limit(epyc, cluster_labs, tmp_path):
+    gate = tmp_path / epyc.__name__
     lab = cluster_labs.create()
     lab["a"] = range(2)
-    lab.runExperiment(slow(epyc, 1.0))
+    lab.runExperiment(waiting(epyc, gate))
     seen = [lab.wait(timeout=0), lab.wait(timeout=0.2), lab.ready()]
+    gate.touch()
     return [*seen, lab.wait(timeout=60), lab.wait(timeout=0), lab.wait(), lab.ready()]
 
 

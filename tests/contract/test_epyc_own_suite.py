@@ -17,6 +17,9 @@ import pytest
 
 from .conftest import MODULES as ENGINES_IMPORT_FROM
 
+# the first test starts a cluster, too, and runs all of epyc's
+pytestmark = pytest.mark.timeout(400)
+
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / ".cache" / "epyc"
 RELEASE = "epyc-1.7.2"
@@ -66,7 +69,8 @@ QUICKER = {
         "time.sleep(2)": "time.sleep(0.2)",
         "time.sleep(n * 2.5 /": "time.sleep(n * 0.25 /",
         "timeout=5": "timeout=0.5",
-        ".WaitingTime = 5": ".WaitingTime = 0.5",
+        # more points, as it may take a while until a wait that they shall outlast begins
+        "n = 20\n        self._lab.WaitingTime = 5": "n = 50\n        self._lab.WaitingTime = 0.5",
         ".WaitingTime = 10": ".WaitingTime = 1",
     },
     "test_experiments": {"time.sleep(1)": "time.sleep(0.1)"},

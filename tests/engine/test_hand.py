@@ -71,12 +71,13 @@ def answer_to(how, timeout_s=None, probe=None, points=3):
 def test_a_point_that_ends_its_process_is_told_and_what_was_finished_is_kept(how, said):
     answer = answer_to(how)
     assert (answer.stop.why, answer.stop.how, answer.stop.point) == ("died", said, 1)
-    assert [job for job, _ in runs_in(answer.records)] == []
+    # whether the point before was written yet depends on how long it took
+    assert [job for job, _ in runs_in(answer.records)] in ([], ["sweep-0"])
     assert answer_to("not").stop is None, "there is a new hand"
 
 
 def test_what_was_finished_a_second_ago_is_in_the_answer():
-    answer = answer_to("late", timeout_s=2.0)
+    answer = answer_to("late", timeout_s=5.0)
     assert answer.stop.point == 2
     assert [job for job, _ in runs_in(answer.records)] == ["sweep-0", "sweep-1"]
 
@@ -86,8 +87,10 @@ def test_a_point_is_stopped_inside_c_code_with_all_that_it_has_started():
     answer = answer_to("sleep", timeout_s=1.0)
     assert time.monotonic() - started < 20
     assert (answer.stop.why, answer.stop.how, answer.stop.point) == ("timeout", "1 s", 1)
-    children = (p.info["cmdline"] for p in psutil.process_iter(["cmdline"]))
-    assert ["sleep", "97531"] not in children
+    deadline = time.monotonic() + 20
+    while any(p.info["cmdline"] == ["sleep", "97531"] for p in psutil.process_iter(["cmdline"])):
+        assert time.monotonic() < deadline, "what it has started goes on"
+        time.sleep(0.05)
 
 
 def test_the_spool_that_a_lab_sees_stays(tmp_path):

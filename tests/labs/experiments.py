@@ -1,5 +1,6 @@
 """Experiments that the tests of labs run; they can be imported on engines."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -125,6 +126,31 @@ class Sleeps(labkit.Experiment):
             Path(self.folder, f"began-{params['x']}").touch()
         time.sleep(self.seconds)
         return {"slept": self.seconds}
+
+
+class Waits(labkit.Experiment):
+    """Waits, a minute at most, until it may go on; the first few points need not."""
+
+    x = labkit.Parameter(range(4))
+
+    def __init__(self, folder, free=0):
+        super().__init__()
+        self.folder, self.free = folder, free
+
+    def do(self, params):
+        deadline = time.monotonic() + 60
+        while not (self._is_free() or (self.folder / "go").exists()):
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(0.02)
+        return {"y": params["x"]}
+
+    def _is_free(self):
+        for number in range(self.free):
+            with contextlib.suppress(FileExistsError):
+                (self.folder / f"free-{number}").touch(exist_ok=False)
+                return True
+        return False
 
 
 class Tallies(labkit.Experiment):

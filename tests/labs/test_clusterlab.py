@@ -26,7 +26,7 @@ from labkit.errors import (
 )
 from labkit.labs.traffic import Sent
 
-from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable
+from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable, Waits
 
 STATUS = labkit.Experiment.STATUS
 
@@ -49,11 +49,12 @@ def lab(cluster, notebook):
         yield made
 
 
-def test_submission_does_not_wait_for_results(lab):
-    lab.runExperiment(Sleeps(1.0))
+def test_submission_does_not_wait_for_results(lab, tmp_path):
+    lab.runExperiment(Waits(tmp_path))
     assert not lab.ready()
-    assert lab.notebook().numberOfPendingResults() > 0
+    assert lab.notebook().numberOfPendingResults() == 4
     assert not lab.wait(timeout=0.1)
+    (tmp_path / "go").touch()
     assert lab.wait()
     assert lab.readyFraction() == 1
 
@@ -74,30 +75,30 @@ def test_create_with_waits_before_it_locks(lab):
     assert list(lab.notebook().dataframe("made", only_successful=False)[STATUS]) == [True] * 4
 
 
-def test_what_is_cancelled_stays_so_when_its_outcome_arrives(lab):
-    lab.runExperiment(Sleeps(2.0))
-    for job in lab.notebook().allPendingResults():
+def test_what_is_cancelled_stays_so_when_its_outcome_arrives(lab, tmp_path):
+    lab.runExperiment(Waits(tmp_path), chunk=4)
+    for job in sorted(lab.notebook().allPendingResults())[1:]:
         lab.notebook().cancelPendingResult(job)
+    (tmp_path / "go").touch()
     assert lab.wait()
-    time.sleep(2.5)
-    lab.updateResults()
     frame = lab.notebook().dataframe(only_successful=False)
-    assert list(frame[labkit.Experiment.EXCEPTION]) == ["Cancelled"] * 4
+    assert len(frame) == 4
+    assert list(frame[labkit.Experiment.EXCEPTION].dropna()) == ["Cancelled"] * 3
 
 
 def test_drain_finishes_what_runs_and_leaves_the_rest_missing(lab, tmp_path):
-    lab["x"] = range(12)
+    lab["x"] = range(40)
     lab.runExperiment(Sleeps(0.4, tmp_path))
     until(lambda: len(list(tmp_path.glob("began-*"))) >= 2)
     lab.drain()
     assert lab.wait()
     done = lab.notebook().numberOfResults()
     assert done == len(list(tmp_path.glob("began-*")))
-    assert 2 <= done < 12
-    assert len(lab.missing(Sleeps())) == 12 - done
+    assert 2 <= done < 40
+    assert len(lab.missing(Sleeps())) == 40 - done
     lab.runExperiment(Sleeps(0.0), only="missing")
     assert lab.wait()
-    assert lab.notebook().numberOfResults() == 12
+    assert lab.notebook().numberOfResults() == 40
 
 
 def test_what_could_not_be_recorded_is_recorded_later(lab, monkeypatch):
@@ -385,7 +386,8 @@ def lab_that_ends(tmp_path, end, cluster="n=2"):
     script = textwrap.dedent(LAB_THAT_ENDS).format(
         root=root, db=os.fspath(tmp_path / "lab.db"), end=end, cluster=cluster
     )
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", script]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def nannies_of(engine):
@@ -402,10 +404,10 @@ class TestEndOfALab:
     # sys.exit() ends a process as an exception does, and os._exit() as a kill
     @pytest.mark.parametrize("end", ["lab.close()", "raise ValueError", "os.kill(os.getpid(), 9)"])
     def test_an_own_cluster_ends_with_it(self, tmp_path, end):
-        with lab_that_ends(tmp_path, end) as process:
+        with lab_that_ends(tmp_path, f"sys.stdin.readline(); {end}") as process:
             pids = [int(pid) for pid in process.stdout.readline().split()]
             family = [p for pid in pids for p in (psutil.Process(pid), *nannies_of(pid))]
-            process.communicate(timeout=60)
+            process.communicate("\n", timeout=60)
         assert len(pids) == 2
         _, alive = psutil.wait_procs(family, timeout=15)
         assert not alive

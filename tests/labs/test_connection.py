@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 
+from labkit.cluster.asking import begin
 from labkit.errors import ClusterError, ClusterStartError
 from labkit.labs import connection as connections
 from labkit.labs.connection import Connection, _asking_why
@@ -71,7 +72,7 @@ class Asked:
 def test_a_machine_is_asked_while_its_controller_may_still_answer(monkeypatch):
     monkeypatch.setattr(connections, "_PATIENCE_S", 0.05)
     shadow = Asked()
-    with pytest.raises(ClusterStartError, match="it was stopped"), _asking_why(shadow):
+    with pytest.raises(ClusterStartError, match="it was stopped"), _asking_why(shadow, 0.1):
         silent_until(shadow.was_asked)
 
 
@@ -81,19 +82,34 @@ def silent_until(event):
     raise TimeoutError
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Have a machine asked by itself only after a minute."""
+    monkeypatch.setattr(connections, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(connections, "_LIMIT_S", 1000.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_machine_is_asked_at_once_when_nothing_is_there():
     shadow = Asked()
     began = time.monotonic()
-    with pytest.raises(ClusterStartError, match="it was stopped"), _asking_why(shadow):
+    with pytest.raises(ClusterStartError, match="it was stopped"), _asking_why(shadow, 0.1):
         raise TimeoutError
-    assert time.monotonic() - began < connections._PATIENCE_S
+    assert time.monotonic() - began < 30
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_machine_whose_controller_answers_is_not_asked(monkeypatch):
-    monkeypatch.setattr(connections, "_PATIENCE_S", 0.05)
+    def begin_noted(question):
+        begun.append(begin(question))
+        return begun[-1]
+
+    begun = []
+    monkeypatch.setattr(connections, "begin", begin_noted)
     shadow = Asked()
-    with _asking_why(shadow):
+    with _asking_why(shadow, 0.1):
         pass
-    with pytest.raises(KeyError), _asking_why(shadow):
+    with pytest.raises(KeyError), _asking_why(shadow, 0.1):
         raise KeyError
-    assert not shadow.was_asked.wait(0.2)
+    assert [question.result(30) for question in begun] == [None, None]
+    assert not shadow.was_asked.is_set()

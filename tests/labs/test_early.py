@@ -54,11 +54,12 @@ def begun(experiment):
 
 @pytest.fixture
 def lab(cluster, notebook, experiment):
-    """A lab on which all points are in one chunk, and the first of them are recorded."""
+    """A lab on which all points are in one chunk, the first are recorded, and the next one runs."""
     with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as made:
         made.runExperiment(experiment, chunk=POINTS)
         reader = labkit.SQLiteLabNotebook(notebook.name())
         until(lambda: reader.numberOfResults() == FREE)
+        until(lambda: sum(map(bool, begun(experiment).values())) == FREE + 1)
         yield made
 
 
@@ -141,11 +142,13 @@ def look(early, folder):
     return found
 
 
-def test_each_look_goes_on_where_the_last_one_has_ended(running, tmp_path):
+def test_each_look_goes_on_where_the_last_one_has_ended(running, tmp_path, monkeypatch):
     early, [(one, first), (two, second)] = running
     finish(one, first, 0)
     finish(one, first, 1)
-    assert early.portions(tmp_path) == [], "it is too early"
+    with monkeypatch.context() as patched:
+        patched.setattr("labkit.labs.early.GATHER_S", 60.0)
+        assert early.portions(tmp_path) == [], "it is too early"
     assert look(early, tmp_path) == {"chunk0": [0, 1]}
     finish(one, first, 2)
     finish(two, second, 0)
@@ -179,7 +182,9 @@ def test_a_look_that_fails_loses_nothing_that_has_arrived(lab, experiment, monke
     def fail(self, folder):
         raise KeyboardInterrupt
 
+    lab._end_background()
     (experiment.folder / "go").touch()
+    until(lab._traffic.has_arrivals)
     with monkeypatch.context() as patched:
         patched.setattr(Early, "portions", fail)
         with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,7 @@
 """Engines that join a cluster while a sweep runs on it."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,20 @@ import labkit
 from labkit.attachment import Attachment
 from labkit.cluster.local import LocalCluster
 
-from .experiments import Sleeps
-from .test_attachments import Host, numbers
+from .experiments import Waits
+from .test_attachments import Host, numbers, until
 
 
-class SleepsWith(Sleeps):
-    """Needs an attachment."""
+class WaitsWith(Waits):
+    """Needs an attachment, takes its time, and leaves a file for its process."""
 
-    def __init__(self, array, seconds):
-        super().__init__(seconds)
+    def __init__(self, array, folder):
+        super().__init__(folder, free=20)
         self.series = Attachment(array)
 
     def do(self, params):
+        (self.folder / f"process-{os.getpid()}").touch()
+        time.sleep(0.05)
         return {**super().do(params), "mean": self.series.array.mean()}
 
 
@@ -42,12 +45,16 @@ def lab(request, notebook, tmp_path, monkeypatch):
         cluster.stop()
 
 
-def test_they_get_work(lab, sizes_sent):
-    e = SleepsWith(numbers(), 0.05)
+def test_they_get_work(lab, sizes_sent, tmp_path, monkeypatch):
+    e = WaitsWith(numbers(), tmp_path)
+    # that some have waited says nothing of what points cost
+    monkeypatch.setattr(lab._cutter, "note", lambda chunk, seconds: None)
     lab["x"] = range(500)
     lab.runExperiment(e)
     for _ in range(3):
         lab.host.start_engine()
+    until(lambda: not lab.wait(timeout=0.2) and len(list(tmp_path.glob("process-*"))) == 4)
+    (tmp_path / "go").touch()
     assert lab.wait(timeout=60)
     found = lab.dataframe()
     assert sorted(found["x"]) == list(range(500)), "each point is recorded exactly once"

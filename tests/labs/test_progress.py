@@ -15,7 +15,7 @@ import pytest
 import labkit
 from labkit.labs.progress import Progress
 
-from .experiments import Fails, Sleeps
+from .experiments import Fails, Waits
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,14 +69,23 @@ def test_a_lab_can_be_told(capsys, wanted):
     assert len(lab.notebook().dataframe()) == 3, "the bar is not taken for what experiments print"
 
 
-def test_a_bar_has_what_comes_meanwhile_whoever_records_it(cluster, notebook, capsys, monkeypatch):
+def test_a_bar_has_what_comes_meanwhile_whoever_records_it(
+    cluster, notebook, capsys, monkeypatch, tmp_path
+):
+    def is_all_here():
+        (tmp_path / "go").touch()
+        while lab._traffic and not lab._traffic.has_arrivals():
+            time.sleep(0.01)
+        # as the thread that records does, which may be there at any moment
+        lab.ingest()
+        return really()
+
     with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
         lab.progress = True
-        # as the thread that records does, which may be there at any moment
-        is_all_here = lab._is_all_here
-        monkeypatch.setattr(lab, "_is_all_here", lambda: (lab.ingest(), is_all_here())[1])
+        really = lab._is_all_here
+        monkeypatch.setattr(lab, "_is_all_here", is_all_here)
         lab["x"] = range(12)
-        lab.runExperiment(Sleeps(0.1), chunk=1)
+        lab.runExperiment(Waits(tmp_path, free=2), chunk=1)
         while not lab._traffic.has_arrivals() and notebook.numberOfResults() < 2:
             time.sleep(0.01)
         assert lab.wait(timeout=60)

@@ -16,7 +16,7 @@ import pytest
 import labkit
 from labkit.errors import ClusterError, ParameterError
 
-from .experiments import Kills, Sleeps
+from .experiments import Kills, Sleeps, Waits
 from .test_clusterlab import until
 
 STATUS, EXCEPTION = labkit.Experiment.STATUS, labkit.Experiment.EXCEPTION
@@ -71,12 +71,12 @@ class TestTimeout:
     """A point that runs for too long is stopped, and only it."""
 
     def test_inside_c_code(self, lab):
-        lab.runExperiment(SleepsInC(), timeout=1.0)
+        lab.runExperiment(SleepsInC(), timeout=5.0)
         assert lab.wait(timeout=60)
         found = table(lab)
         assert list(found.index) == list(range(8))
         assert list(found.index[~found[STATUS]]) == [3]
-        assert found[EXCEPTION][3] == "stopped after 1 s, its time limit"
+        assert found[EXCEPTION][3] == "stopped after 5 s, its time limit"
         assert found["labkit.attempt"][3] == 1, "it would take as long again"
 
     @pytest.mark.parametrize("timeout", [0, -1.0, "1", True])
@@ -135,7 +135,7 @@ class TestCancel:
         lab["x"] = [100]
         lab.runExperiment(SleepsInC())
         assert lab.wait(timeout=30), "the engines were stopped in the middle of a minute's sleep"
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 60
 
     def test_what_is_queued_never_begins_and_what_runs_is_stopped(self, lab, tmp_path):
         def begun():
@@ -162,34 +162,36 @@ class TestCancel:
     def test_some_parameters_and_the_others_go_on(self, lab, tmp_path):
         lab["x"] = range(12)
         lab["side"] = ["left", "right"]
-        lab.runExperiment(Sleeps(0.1, tmp_path), chunk=6)
+        lab.runExperiment(Waits(tmp_path, free=4), chunk=6)
         assert 6 <= lab.cancel(params={"side": "left"}) <= 12
+        (tmp_path / "go").touch()
         assert lab.wait(timeout=60)
         found = lab.notebook().dataframe(only_successful=False)
         assert len(found) == 24
         assert found[found["side"] == "right"][STATUS].all()
         assert (~found[found["side"] == "left"][STATUS]).sum() >= 6
 
-    def test_chunks_that_a_user_has_fixed_stay_so(self, lab, sizes_sent):
+    def test_chunks_that_a_user_has_fixed_stay_so(self, lab, sizes_sent, tmp_path):
         sent = sizes_sent(lab)
         lab["x"] = range(12)
         lab["side"] = ["left", "right"]
-        lab.runExperiment(Sleeps(0.1), chunk=3)
+        lab.runExperiment(Waits(tmp_path), chunk=3)
         lab.cancel(params={"side": "left"})
+        (tmp_path / "go").touch()
         assert lab.wait(timeout=60)
         assert len(sent) > 8, "some were sent again"
         assert max(sent) == 3
 
-    def test_a_result_set(self, lab):
+    def test_a_result_set(self, lab, tmp_path):
         nb = lab.notebook()
-        for tag in ("stays", "goes"):
+        lab["x"] = range(10)
+        for tag, experiment in (("stays", Sleeps(0.1)), ("goes", Waits(tmp_path))):
             nb.addResultSet(tag)
-            lab["x"] = range(10)
-            lab.runExperiment(Sleeps(0.1))
-        assert lab.cancel("goes") > 0
+            lab.runExperiment(experiment)
+        assert lab.cancel("goes") == 10
         assert lab.wait(timeout=60)
         assert nb.dataframe("stays")["x"].size == 10
-        assert not nb.dataframe("goes", only_successful=False)[STATUS].all()
+        assert not nb.dataframe("goes", only_successful=False)[STATUS].any()
 
     def test_nothing_is_pending_where_points_run_at_once(self, notebook):
         assert labkit.Lab(notebook).cancel() == 0
@@ -200,13 +202,14 @@ def _length(queue):
     return queue if isinstance(queue, int) else queue["queue"] + queue["tasks"]
 
 
-def test_outcomes_are_recorded_while_nobody_waits(cluster, notebook):
+def test_outcomes_are_recorded_while_nobody_waits(cluster, notebook, tmp_path):
     with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
         lab["x"] = range(20)
-        lab.runExperiment(Sleeps(0.05), chunk=1)
+        lab.runExperiment(Waits(tmp_path, free=5), chunk=1)
         reader = labkit.SQLiteLabNotebook(notebook.name())
-        until(lambda: 0 < reader.numberOfResults() < 20, 10)
-        until(lambda: reader.numberOfResults() == 20, 20)
+        until(lambda: reader.numberOfResults() == 5)
+        (tmp_path / "go").touch()
+        until(lambda: reader.numberOfResults() == 20)
         assert not reader.anyPending()
         lab.close()
 
@@ -294,9 +297,8 @@ class TestControllerDies:
         with labkit.ClusterLab(notebook, n=2) as lab:
             lab["x"] = range(40)
             lab.runExperiment(Sleeps(0.1))
-            time.sleep(1)
+            until(lambda: lab.notebook().numberOfResults() > 0)
             family = psutil.Process(lab._connection.own._supervisor.pid).children(recursive=True)
-            before = lab.notebook().numberOfResults()
             (controller,) = (
                 p
                 for p in psutil.Process(lab._connection.own._supervisor.pid).children()
@@ -305,7 +307,6 @@ class TestControllerDies:
             controller.kill()
             assert lab.wait(timeout=60)
             assert sorted(lab.dataframe()["x"]) == list(range(40))
-            assert before > 0
             assert not psutil.wait_procs(family, timeout=5)[1], "none of the old ones is left"
 
     def test_no_port_of_it_stays_taken(self, notebook):

@@ -257,7 +257,7 @@ KILLED = """
     import labkit
     from tests.matrixprofile.slow import slow_sum
     with labkit.SQLiteLabNotebook({db!r}).open() as notebook, labkit.{lab} as lab:
-        lab.runExperiment(slow_sum(delay_s=0.2))
+        lab.runExperiment(slow_sum(delay_s=1.0))
         lab.wait()
 """
 
@@ -440,6 +440,7 @@ def test_a_long_series_takes_little_memory(tmp_path) -> None:
 MANY = """
     import resource
     import labkit, numpy as np
+    from labkit.labs import recording
     from labkit.matrixprofile import SelfJoin, joins
 
     def compute(query, a, b, tile, **settings):
@@ -454,6 +455,8 @@ MANY = """
         }}
 
     joins.compute = compute
+    # however fast this machine is, only their size makes a lab write them
+    recording.BATCH_S = 1e9
     job = SelfJoin(np.load({path!r}, mmap_mode="r"), 100, tile=2**15)
     with labkit.SQLiteLabNotebook({db!r}).open() as notebook, labkit.Lab(notebook) as lab:
         lab["tile"] = [0]

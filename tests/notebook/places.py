@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import sqlalchemy as sa
+
 from labkit import SQLiteLabNotebook, SQLLabNotebook
+from labkit.notebook.dialects import HERE
 
 from .postgres import Server
 
@@ -15,6 +18,9 @@ def opened(name: str, **options: Any) -> SQLiteLabNotebook | SQLLabNotebook:
     """Open the notebook of a file or a URL."""
     kind = SQLLabNotebook if "://" in name else SQLiteLabNotebook
     return kind(name, **options)
+
+
+_LOCKS = f"SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND classid = {HERE}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class Place:
     def notebook(self, **options: Any) -> SQLiteLabNotebook | SQLLabNotebook:
         """Open it."""
         return opened(self.name, **options)
+
+    def is_written(self) -> bool:
+        """Test whether the server has locks of writers, which may have ended; no file has such."""
+        if "://" not in self.name:
+            return False
+        engine = sa.create_engine(self.name, poolclass=sa.NullPool)
+        with engine.connect() as c:
+            return c.exec_driver_sql(_LOCKS).first() is not None
 
     def files(self) -> set[str]:
         """Return the names of all files of arrays."""

@@ -85,8 +85,11 @@ def fork(path: str) -> None:
     sys.stdin.readline()
 
 
-def write(path: str, first: int, count: int = 0) -> None:
-    """Add outcomes with arrays, some in batches; say the number of each that is kept."""
+def write(path: str, first: int, count: int = 0, at_once: int = 0) -> None:
+    """Add outcomes with arrays, some in batches; say the number of each that is kept.
+
+    After so many at once, if it is told how many, wait for a line.
+    """
     notebook = opened(path)
     numbers = iter(range(first, first + count)) if count else itertools.count(first)
     for number in numbers:
@@ -95,11 +98,16 @@ def write(path: str, first: int, count: int = 0) -> None:
         notebook.recordRuns(runs)
         for n in rows:
             say(n)
+            if at_once and (n + 1) % at_once == 0:
+                sys.stdin.readline()
     notebook.close()
 
 
-def close(path: str, first: int, count: int) -> None:
-    """Write outcomes, and close the notebook again and again, each time with some more."""
+def close(path: str, first: int, count: int, at_once: int = 0) -> None:
+    """Write outcomes, and close the notebook again and again, each time with some more.
+
+    After so many times at once, if it is told how many, wait for a line.
+    """
     arrays.LARGE_BYTES = 20_000
     sizes = random.Random(first)
     for number in range(first, first + count):
@@ -109,6 +117,8 @@ def close(path: str, first: int, count: int) -> None:
                 outcome = outcome_of({"number": n, "array": array_of(n), "large": large})
                 notebook.recordRuns([(f"run-{n}", outcome)])
                 say(n)
+        if at_once and (number + 1) % at_once == 0:
+            sys.stdin.readline()
 
 
 def large(path: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,17 +228,19 @@ def test_a_lock_that_cannot_be_made_is_an_error_of_ours(path: Path) -> None:
 def test_a_reader_sees_what_another_process_adds(path: Path) -> None:
     SQLiteLabNotebook(path).close()
     seen: list[int] = []
-    with process("write", path, 0, 60) as writer, SQLiteLabNotebook(path).open() as reader:
+    with process("write", path, 0, 60, 15) as writer, SQLiteLabNotebook(path).open() as reader:
 
-        def look() -> bool:
+        def has(count: int) -> bool:
             numbers = [rc["results"]["number"] for rc in reader.results()]
             assert numbers == list(range(len(numbers)))
             assert reader.numberOfResults() >= len(numbers)
             if not seen or seen[-1] != len(numbers):
                 seen.append(len(numbers))
-            return len(numbers) == 60
+            return len(numbers) >= count
 
-        until(look, "the writer's outcomes did not arrive")
+        for count in (15, 30, 45, 60):
+            until(partial(has, count), "the writer's outcomes did not arrive")
+            writer.tell()
         assert writer.end() == 0
     # it came in pieces, while it was written
     assert len(seen) > 3

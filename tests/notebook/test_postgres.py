@@ -70,6 +70,11 @@ def sessions(nb: SQLLabNotebook) -> list[str]:
     return [name for (name,) in execute(nb, query)]
 
 
+def wait_for_sessions(nb: SQLLabNotebook, count: int) -> None:
+    """Wait until so many writers have a session; the server may still have to end another."""
+    until(lambda: len(sessions(nb)) == count, f"it has not come to {count} writers")
+
+
 # ---------- writers ----------
 
 
@@ -183,9 +188,9 @@ def test_a_lock_goes_with_its_process(place: Place) -> None:
 def test_a_lock_goes_with_close_and_with_the_object(place: Place) -> None:
     nb = place.notebook()
     nb.addResult(outcome_of())
-    assert len(sessions(nb)) == 1
+    wait_for_sessions(nb, 1)
     nb.close()
-    assert sessions(nb) == []
+    wait_for_sessions(nb, 0)
     nb.addResult(outcome_of())
     assert len(Writer._of_process) == 1
     del nb
@@ -196,13 +201,14 @@ def test_objects_of_one_process_share_its_locks(place: Place) -> None:
     with place.notebook().open() as first, place.notebook().open() as second:
         first.addResult(outcome_of({"x": 1}))
         second.addResult(outcome_of({"x": 2}))
-        assert len(sessions(first)) == 1
+        wait_for_sessions(first, 1)
         first.close()
         with process("hold", place.name) as other:
             assert other.line() == ""
             assert other.end() != 0
         second.addResult(outcome_of({"x": 3}))
         second.close()
+        until(lambda: not place.is_written(), "the locks of a closed notebook were kept")
         with process("hold", place.name) as other:
             assert other.line() == "held"
 

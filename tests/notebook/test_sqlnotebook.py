@@ -23,7 +23,9 @@ from labkit.notebook.sqlnotebook import DatabaseLabNotebook
 from .equality import same
 from .outcomes import outcome_of
 from .places import Place
-from .processes import array_of, process
+from .processes import array_of, process, until
+
+KEPT = "the locks of a dead process were kept"
 
 
 @pytest.fixture
@@ -191,6 +193,7 @@ def test_what_was_added_survives_a_kill(place: Place) -> None:
             time.sleep(moments.uniform(0, 0.15))
             writer.kill()
             said += map(int, writer.rest())
+        until(lambda: not place.is_written(), KEPT)
     check_all(place, said)
     with place.notebook().open() as notebook:
         notebook.addResult(outcome_of({"number": -1}))
@@ -219,6 +222,7 @@ def test_what_was_added_survives_a_kill_while_the_notebook_is_closed(place: Plac
             time.sleep(moments.uniform(0, 0.3))
             writer.kill()
             said += map(int, writer.rest())
+        until(lambda: not place.is_written(), KEPT)
     check_all(place, said)
     with place.notebook().open() as notebook:
         notebook.addResult(outcome_of({"number": -1}))
@@ -259,13 +263,16 @@ def test_a_fold_may_end_anywhere(place: Place, monkeypatch: pytest.MonkeyPatch, 
 def test_a_reader_is_served_during_folds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays_module, "LARGE_BYTES", 20_000)
     place.notebook().close()
-    with process("close", place.name, 0, 20) as writer, place.notebook().open() as reader:
+    with process("close", place.name, 0, 20, 5) as writer, place.notebook().open() as reader:
         counts = set()
-        while writer.is_running():
-            found = [rc["results"] for rc in reader.results()]
-            assert all(same(array_of(r["number"]), r["array"]) for r in found)
-            assert len(reader.dataframe()) >= len(found)
-            counts.add(len(found))
+        for told in (10, 20, 30, 40):
+            while max(counts, default=0) < told:
+                assert writer.is_running()
+                found = [rc["results"] for rc in reader.results()]
+                assert all(same(array_of(r["number"]), r["array"]) for r in found)
+                assert len(reader.dataframe()) >= len(found)
+                counts.add(len(found))
+            writer.tell()
         assert writer.end() == 0
     assert len(counts) > 3
     check_all(place, list(range(40)))
