@@ -27,7 +27,7 @@ __all__ = [
 TARGET_S = 0.5
 
 #: The same where outcomes are seen while it runs. More would be slow to follow costs that drift.
-SEEN_TARGET_S = 1.0
+SEEN_TARGET_S = 2.0
 
 #: Work that a chunk holds at least, if there is as much: some ten times what a message costs.
 LEAST_S = 0.03
