@@ -131,7 +131,8 @@ def ask(question: str, *arguments: Any) -> bytes:
     hand = _hand(os.getpid())
     try:
         return hand.call(question, *arguments)
-    except OutdatedHandError:
+    except (OutdatedHandError, KeyboardInterrupt):
+        # which was for a point that has just ended; the answer would be taken for the next one
         hand.end()
         return ask(question, *arguments)
     except _HandEndedError as e:

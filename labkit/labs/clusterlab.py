@@ -45,8 +45,9 @@ _SEE_OFF_S = 5.0
 #: From one question to the next, while messages are on their way.
 _MOMENT_S = 0.05
 
-#: How long what is cancelled may take to end, in seconds, before it is let be.
-_STOPPING_S = 5.0
+#: How long what is cancelled may take to end, in seconds, before it is let be; and how often to
+#: look for it.
+_STOPPING_S, _AGAIN_S = 5.0, 0.1
 
 
 class ClusterLab(ChunkedLab, epyc.ClusterLab):
@@ -415,25 +416,30 @@ timeout, cluster_id
             messages.update(inherited)
         self._interrupt(messages, [f for f in concerned if not isinstance(f, Resumed)])
 
-    def _interrupt(self, messages: set[str], answers: list[Future[bytes]]) -> None:
+    def _interrupt(self, messages: set[str], answers: list[Any]) -> None:
         """Have engines stop that have begun with some messages.
 
         The hub may still have to read which engine has got which: it is asked until all the
-        answers are there.
+        answers are there. What comes to an engine only now, that will do away with by itself.
         """
         connection = self._connected()
         told: set[tuple[int, str]] = set()
+        seen: set[tuple[int, str]] | None = None
         deadline = time.monotonic() + _STOPPING_S
         while True:
             status = connection.hub.status(verbose=True)
             found = {(n, m) for n, has in status.items() for m in messages & {*has["tasks"]}}
-            if busy := sorted({n for n, _ in found - told}):
+            due = found - told if seen is None else found & seen - told
+            if busy := sorted({n for n, _ in due}):
                 # an engine that has begun with something else meanwhile is asked to do it again
                 connection.client.send_signal(signal.SIGINT, targets=busy, block=False)
-            told |= found
-            if all(answer.done() for answer in answers) or time.monotonic() > deadline:
+            told, seen = told | due, found
+            answers = [answer for answer in answers if not answer.done()]
+            if not answers or time.monotonic() > deadline:
                 return
-            time.sleep(_MOMENT_S)
+            time.sleep(_AGAIN_S)
+            # inherited ones the hub has known all along
+            messages = set(messages_of(answer for answer in answers if not answer.done()))
 
     def _is_engine_loss(self, e: BaseException) -> bool:
         # ipyparallel's controller answers for the engine, with the name of its own exception

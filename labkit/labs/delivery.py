@@ -15,6 +15,7 @@ from labkit.attachment import Attachment, parts
 from labkit.engine.hand import ask
 from labkit.engine.store import Stock, Store, complete, lacks, receive, stock
 from labkit.errors import AttachmentStoreError
+from labkit.labs.resumed import messages_of
 
 if TYPE_CHECKING:
     import ipyparallel
@@ -242,7 +243,7 @@ class Courier:
             return
         self._client.purge_local_results(answered)
         if not self._is_own:
-            self._hub.purge(answered)
+            self._hub.purge(messages_of(answered))
         self._answered = self._answered[len(answered) :]
 
 

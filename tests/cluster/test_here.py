@@ -87,7 +87,7 @@ def test_a_controller_that_ends_at_once_is_told(here):
 
 def test_a_controller_that_does_not_answer_is_told(here, monkeypatch):
     cluster = here.cluster()
-    cluster.controller = SimpleNamespace(poll=lambda: None)
+    cluster.controller = SimpleNamespace(poll=lambda: None, connection_info_timeout=0)
 
     async def connect_client(**settings):
         raise TimeoutError("Hub connection request timed out")

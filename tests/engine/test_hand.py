@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cloudpickle
@@ -136,6 +137,26 @@ def test_what_ends_the_hand_while_it_loads_is_said():
 
     with pytest.raises(ExperimentError, match="ended, status 5"):
         ask("why_not_loadable", cloudpickle.dumps(Bad()), "")
+
+
+def test_answers_are_not_mixed_up_when_a_question_is_interrupted(tmp_path):
+    asked = tmp_path / "asked"
+
+    class Slow(labkit.Experiment):
+        def __reduce__(self):
+            return eval, (f"open({str(asked)!r}, 'a').write('!') and __import__('time').sleep(2)",)
+
+    def interrupt():
+        while not asked.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert ask("why_not_loadable", cloudpickle.dumps(Slow()), "") == b""
+    thread.join()
+    assert asked.read_text() == "!!", "it was asked again"
+    assert ask("why_not_loadable", b"nothing that can be loaded", "") != b""
 
 
 def test_a_hand_ends_with_its_engine():

@@ -52,12 +52,13 @@ def test_there_are_never_too_many():
 
 
 class Slows(labkit.Experiment):
-    """Costs little at first, and much from some point on."""
+    """Costs little at first, then much, and then less: the first chunk, the largest, is slow."""
 
     x = labkit.Parameter(range(1000))
 
     def do(self, params):
-        time.sleep(0.004 if params["x"] < 100 else 0.02)
+        x = params["x"]
+        time.sleep(0.004 if x < 64 else 0.02 if x < 300 else 0.015)
         return {}
 
 

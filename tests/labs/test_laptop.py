@@ -199,7 +199,7 @@ class TestEncryptedCluster(AnyCluster):
 class TestCluster(AnyCluster):
     @pytest.mark.parametrize("end", ["lab.close()\n", "os.kill(os.getpid(), 9)\n"])
     def test_one_sends_and_leaves_and_another_lab_gets_the_rest(self, there, end):
-        there.start(LAB, SEND, end, points=24).communicate()
+        there.start(LAB, SEND, end, points=24, seconds=1).communicate()
         there.wait_until_no_ssh()
         assert len(there.runs()) < 24
         assert there.execute(LAB, WAIT).endswith(f"{squares(24)}\n")
@@ -235,7 +235,7 @@ class TestCluster(AnyCluster):
         there.lap.put_cable_back()
         for number in there.lap.processes("BatchMode"):
             os.kill(number, signal.SIGSTOP)
-        out, _ = at_work.communicate(timeout=90)
+        out, _ = at_work.communicate(timeout=120)
         assert out.endswith(f"{squares(900)}\n"), out
         assert there.runs() == once_each(900)
         there.wait_until_no_ssh()
@@ -267,6 +267,7 @@ class TestCluster(AnyCluster):
             "while lab._connection.is_open: len(lab.dataframe())\n"
             "print(len(lab.dataframe()) > 0)\n"
             "lab.close()\n",
+            seconds=2,
         )
         assert at_work.stdout.readline() == "begun\n"
         there.lap.pull_cable()
@@ -330,13 +331,12 @@ def test_labs_finish_when_the_controllers_machine_was_rebooted(desk, bed, encryp
     running = there.running
     assert running.told("start")["is_whole"]
     there.shadow()
-    # one lab stays, and one has left
-    at_work = there.start(LAB, SEND, PERSIST, WAIT, points=60)
-    there.wait_for_runs(1)
+    # one lab has left, and one stays
     left = Desk(running, bed["ctl"], ran="ran-too")
     left.execute(LAB.replace("shadow", "cluster"), SEND, "lab.close()\n", points=40)
-    # the controller writes its database every two seconds
-    left.wait_for_runs(24)
+    at_work = there.start(LAB, SEND, PERSIST, WAIT, points=60)
+    # what was sent first has run for five seconds; the controller writes its database every two
+    there.wait_for_runs(1)
     file = bed["lap"].folder / "home/.ipython/profile_shadow/security/ipcontroller-client.json"
     before = file.read_text()
     bed["ctl"].power_off()
@@ -386,7 +386,7 @@ def test_engines_do_not_outlive_a_controllers_machine(cluster, bed):
 
 SLOWLY = """
 import socket, sys, time
-time.sleep(3)
+time.sleep(2)
 reached = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 socket.send_fds(socket.socket(fileno=1), [b"."], [reached.fileno()])
 """
@@ -394,7 +394,7 @@ socket.send_fds(socket.socket(fileno=1), [b"."], [reached.fileno()])
 
 @contextlib.contextmanager
 def slow_logins(lap):
-    """Have each login to ctl take three seconds more."""
+    """Have each login to ctl take two seconds more."""
     slowly = lap.folder / "slowly.py"
     slowly.write_text(SLOWLY)
     config = lap.folder / "home/.ssh/config"
