@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -152,7 +151,11 @@ def compute_in_lab(
     threads = join.threads or (None if place.serial else 1)
     # engines of a profile come and go, but the same command is to find its tiles again
     job = join.experiment(threads, CROWD if place.profile is not None else place.engines)
-    report = running.run(running.Request(job, notebook, tag=_tag(job, join)), place, tell)
+    name = f"{join.kind}-{join.window}-{job.digest()[:8]}"
+    if join.tile is None:
+        job.side = _side_begun(notebook, name) or job.side
+    request = running.Request(job, notebook, tag=f"{name}-{job.side}")
+    report = running.run(request, place, tell)
     if report.exit_status:
         return report, None
     with reading(notebook, report.tag) as opened:
@@ -161,7 +164,18 @@ def compute_in_lab(
     return report, Computed(result, report.seconds, share * join.cells())
 
 
-def _tag(job: SelfJoin | ABJoin, join: Join) -> str:
-    """Name the result set of a join: the same command finds it again, another has its own."""
-    digest = hashlib.blake2b(job.identity().encode(), digest_size=4).hexdigest()
-    return f"{join.kind}-{join.window}-{digest}"
+def _side_begun(notebook: Path, name: str) -> int | None:
+    """Return the side of the tiles that a notebook has most of, for the join of a name.
+
+    For another number of engines they would be cut in another way, and be lost.
+    """
+    if not notebook.exists():
+        return None
+    with reading(notebook) as opened:
+        sides = [
+            int(tag.removeprefix(f"{name}-"))
+            for tag in opened.resultSets()
+            if tag.startswith(f"{name}-")
+        ]
+        area = {side: side**2 * opened.numberOfResults(f"{name}-{side}") for side in sides}
+    return max((side for side in area if area[side]), key=area.__getitem__, default=None)

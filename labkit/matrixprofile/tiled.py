@@ -69,9 +69,21 @@ class _TiledJoin(Experiment):
 
     def identity(self) -> str:
         """Name the class, and by a digest the series, the options and the cut into tiles."""
-        about = repr((self._a.digest, self._b.digest, self._query, self._side))
-        digest = hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
-        return f"{super().identity()}({digest})"
+        return f"{super().identity()}({self.digest(self._side)})"
+
+    def digest(self, *more: object) -> str:
+        """Return a digest of the series and the options, whatever the tiles, and of what else."""
+        about = repr((self._a.digest, self._b.digest, self._query, *more))
+        return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
+
+    @property
+    def side(self) -> int:
+        """How many windows there are along a side of a tile; another one cuts others."""
+        return self._side
+
+    @side.setter
+    def side(self, windows: int) -> None:
+        self._side, self._tiles = windows, None
 
     def space(self) -> dict[str, list[Any] | Range]:
         """Return the numbers of the tiles."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import termios
+from dataclasses import replace
 from typing import get_args
 
 import click
@@ -22,6 +23,7 @@ from labkit.cli import running
 from labkit.cli.joins import Join, compute_in_lab
 from labkit.cli.running import Place
 from labkit.cluster.local import LocalCluster
+from labkit.errors import MissingTilesError
 from labkit.matrixprofile import abjoin, discords, motifs, recording, selfjoin
 from labkit.matrixprofile.files.reading import Source
 from labkit.matrixprofile.query import KINDS, Precision, Sides
@@ -306,6 +308,26 @@ def test_tiles_are_cut_for_the_engines_that_there_will_be(folder, monkeypatch):
             compute_in_lab(join, folder / "tiles.db", place, print)
     few, some, many = cut
     assert few < 64 <= some < 400 < many
+
+
+def test_another_number_of_engines_goes_on_with_the_tiles_that_were_begun(folder, monkeypatch):
+    np.save(folder / "long.npy", np.random.default_rng(6).normal(size=2**16).cumsum())
+    join = Join((Source.parse("long.npy"),), 100, "1nn")
+    real, sides = running.run, []
+
+    def run_two(request, place, tell):
+        sides.append(request.experiment.side)
+        return real(replace(request, ranges={"tile": [0, 1]}), Place(serial=True), tell)
+
+    monkeypatch.setattr(running, "run", run_two)
+    for wanted, engines in ((join, 1), (replace(join, tile=5000), 1), (join, 64)):
+        with pytest.raises(MissingTilesError):
+            compute_in_lab(wanted, folder / "tiles.db", Place(engines=engines), print)
+    few, told, again = sides
+    assert few == again != told == 5000
+    with pytest.raises(MissingTilesError):
+        compute_in_lab(join, folder / "other.db", Place(engines=64), print)
+    assert sides[-1] < few
 
 
 def test_on_the_cluster_of_a_profile(labkit_, folder, monkeypatch):
