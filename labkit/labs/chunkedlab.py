@@ -295,8 +295,8 @@ class ChunkedLab(Lab):
         left = chunk.part(sent.recorded, len(chunk.points), chunk.attempt)
         is_told = isinstance(e, AttachmentStoreError)
         if chunk.elsewhere == 0 and not is_told and (others := self._others()):
-            # the engine could not even read it, or has no labkit
-            return Sequel([], [replace(left, elsewhere=others)])
+            # the engine could not even read it, has no labkit, or no spool any more
+            return Sequel([], [replace(left, elsewhere=others)], may_be_cancelled=True)
         return self._unloadable(left, f"the engine could not run this chunk: {e}")
 
     def _others(self) -> int:

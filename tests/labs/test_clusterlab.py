@@ -26,7 +26,7 @@ from labkit.errors import (
 )
 from labkit.labs.traffic import Sent
 
-from .experiments import Arrays, Kills, Sleeps, Square, Unpicklable, Waits
+from .experiments import Arrays, Kills, Sleeps, Square, Tallies, Unpicklable, Waits
 
 STATUS = labkit.Experiment.STATUS
 
@@ -73,6 +73,22 @@ def test_create_with_waits_before_it_locks(lab):
     assert lab.createWith("made", lambda lab: lab.runExperiment(Sleeps(0.3)), finish=True)
     assert lab.notebook().resultSet("made").isLocked()
     assert list(lab.notebook().dataframe("made", only_successful=False)[STATUS]) == [True] * 4
+
+
+def test_what_is_cancelled_while_it_runs_is_not_run_again(lab, tmp_path):
+    ran = tmp_path / "ran"
+    lab["x"] = range(6)
+    lab.runExperiment(Tallies(str(ran)), chunk=6)
+    until(ran.exists)
+    for job in lab.notebook().allPendingResults():
+        lab.notebook().cancelPendingResult(job)
+    assert lab.wait(timeout=30)
+    until(lab._traffic.has_arrivals)
+    # others are taken, and what has arrived with them
+    lab.runExperiment(Square())
+    assert lab.wait(timeout=30)
+    until(lambda: len(lab._connection.hub.idle()) == 2)
+    assert len(ran.read_text().splitlines()) == 6
 
 
 def test_what_is_cancelled_stays_so_when_its_outcome_arrives(lab, tmp_path):
