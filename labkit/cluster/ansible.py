@@ -125,7 +125,7 @@ class AnsibleDocument:
         self.mistakes.add(
             self._document.place(route), f"{route[-1]} should be a mapping, key: value"
         )
-        self.has_all_hosts = self.has_all_hosts and route[-1] not in _GROUP_KEYS[:2]
+        self.has_all_hosts = self.has_all_hosts and route[-1] not in ("children", "hosts")
         return {}
 
     def _break_circles(self) -> None:

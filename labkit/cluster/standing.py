@@ -100,12 +100,12 @@ class Standing:
 
     def engines(self) -> list[EngineStatus]:
         """Return all engines, those first that hosts have told of."""
-        before = sessions(self._client).values()
+        before = sessions(self._client)
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(self._launcher.report) if self._launcher else None
-            work = self._work()
+            work = self._work(before)
             told = asked.result() if asked else {}
-        gone = self._gone(before, told)
+        gone = self._gone(before.values(), told)
         registered = sessions(self._client)
         ids = {session: number for number, session in registered.items()}
         found = [
@@ -199,8 +199,8 @@ class Standing:
             why = f"its host cannot be asked: {failed}"
         return EngineStatus(host, None, number, None, alive, *_of(work, number), why=why)
 
-    def _work(self) -> Workload:
-        return workload(self._client, sessions(self._client), _within)
+    def _work(self, registered: Mapping[int, str]) -> Workload:
+        return workload(self._client, registered, _within)
 
     def missing(self, engines: int | None, *, idle: bool, limit_s: float) -> str:
         """Tell what is still waited for; empty when nothing is.
@@ -223,7 +223,7 @@ class Standing:
             return str(e)
 
     def _left(self) -> str:
-        left = self._work().left
+        left = self._work(sessions(self._client)).left
         tasks = "1 task is" if left == 1 else f"{left} tasks are"
         return f"{tasks} waiting or running" if left else ""
 

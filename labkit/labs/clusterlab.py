@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -405,7 +405,7 @@ timeout, cluster_id
         concerned: list[Any] = [
             sent.future for sent in self._traffic if not jobs.isdisjoint(sent.chunk.jobs())
         ]
-        messages = {future.msg_ids[0] for future in concerned if _is_message(future)}
+        messages = set(messages_of(concerned))
         inherited = self._left_behind().carrying_only(jobs)
         if not concerned and not inherited:
             return
@@ -434,12 +434,11 @@ timeout, cluster_id
                 # an engine that has begun with something else meanwhile is asked to do it again
                 connection.client.send_signal(signal.SIGINT, targets=busy, block=False)
             told, seen = told | due, found
-            answers = [answer for answer in answers if not answer.done()]
+            answers = list(wait(answers, _AGAIN_S).not_done)
             if not answers or time.monotonic() > deadline:
                 return
-            time.sleep(_AGAIN_S)
             # inherited ones the hub has known all along
-            messages = set(messages_of(answer for answer in answers if not answer.done()))
+            messages = set(messages_of(answers))
 
     def _is_engine_loss(self, e: BaseException) -> bool:
         # ipyparallel's controller answers for the engine, with the name of its own exception

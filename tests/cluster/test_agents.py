@@ -313,7 +313,7 @@ def test_a_stop_waits_for_a_start(agents):
 def standing_of(monkeypatch):
     """Ask for the standing of hosts without a controller."""
     monkeypatch.setattr(standing, "sessions", lambda client: {})
-    monkeypatch.setattr(Standing, "_work", lambda self: Workload({}, frozenset(), 0))
+    monkeypatch.setattr(Standing, "_work", lambda self, registered: Workload({}, frozenset(), 0))
     return lambda launcher: [(e.alive, e.why) for e in Standing(launcher, None).engines()]
 
 

@@ -204,7 +204,9 @@ def standing_of(tmp_path, monkeypatch):
         when = itertools.cycle(registered)
         monkeypatch.setattr(launcher, "report", lambda limit_s=None: {"h1": told})
         monkeypatch.setattr(standing, "sessions", lambda client: next(when))
-        monkeypatch.setattr(Standing, "_work", lambda self: Workload({}, frozenset(), 0))
+        monkeypatch.setattr(
+            Standing, "_work", lambda self, registered: Workload({}, frozenset(), 0)
+        )
         return Standing(launcher, None)
 
     return make
