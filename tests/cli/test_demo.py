@@ -39,7 +39,7 @@ def test_twice(start, folder):
     started = time.monotonic()
     status, again, err = start("demo", program=MODULE).ended()
     assert (status, err) == (0, "")
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 20
     assert "Nothing is missing" in again
     assert "Running" not in again
     assert again.splitlines()[2:] == out.splitlines()[2:]

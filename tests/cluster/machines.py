@@ -44,7 +44,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
 
 #: A stop that waits for what does not answer takes a minute, and all is busy here while tests run;
 #: how long one takes, ``python -m tests.bench cluster`` measures.
-STOP_S = 40.0
+STOP_S = 15.0
 
 
 class Cluster:

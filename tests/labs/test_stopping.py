@@ -135,7 +135,7 @@ class TestCancel:
         lab["x"] = [100]
         lab.runExperiment(SleepsInC())
         assert lab.wait(timeout=30), "the engines were stopped in the middle of a minute's sleep"
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 30
 
     def test_what_is_queued_never_begins_and_what_runs_is_stopped(self, lab, tmp_path):
         def begun():
