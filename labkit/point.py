@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from math import isfinite
-from operator import itemgetter
+from operator import itemgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UnhashableParameterError, with_article
@@ -22,12 +22,22 @@ from labkit.errors import UnhashableParameterError, with_article
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["canonical", "generator", "job_name", "job_names", "key", "keys", "split_job"]
+__all__ = [
+    "are_plain",
+    "canonical",
+    "generator",
+    "job_name",
+    "job_names",
+    "key",
+    "keys",
+    "split_job",
+]
 
 #: Bytes of a key: blake2b-128.
 KEY_BYTES = 16
 
 _SCALARS = (float, str, bool, type(None))
+_PLAIN = frozenset({int, *_SCALARS})
 _WORDS = {None: "null", False: "false", True: "true"}
 #: Wider numbers are hexadecimal.
 _WIDE = 2**64
@@ -219,9 +229,7 @@ class keys:  # noqa: N801  # a function, for its users
 
     def all(self, points: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the keys of points, of which most have the same parameters: far sooner."""
-        names = set(itertools.chain.from_iterable(points))
-        types = set(map(type, itertools.chain.from_iterable(points)))
-        if types == {str} and set(map(len, points)) == {len(names)}:
+        if _are_named_alike(points):
             # else one cannot be hashed, which is told below
             with contextlib.suppress(TypeError, RecursionError):
                 return [*self._hashed(self._texts(points))]
@@ -242,6 +250,27 @@ class keys:  # noqa: N801  # a function, for its users
             digest = copy()
             digest.update(text.encode("utf-8", "surrogatepass"))
             yield digest.hexdigest()
+
+
+def are_plain(points: Sequence[Mapping[str, Any]]) -> bool:
+    """Test whether points have the same parameters, all numbers, text, booleans or None.
+
+    Such points have keys.
+
+    Examples
+    --------
+    >>> are_plain([{"x": 1}, {"x": "a"}]), are_plain([{"x": 1}, {"y": 1}]), are_plain([{"x": []}])
+    (True, False, False)
+    """
+    values = itertools.chain.from_iterable(map(methodcaller("values"), points))
+    return _are_named_alike(points) and set(map(type, values)) <= _PLAIN
+
+
+def _are_named_alike(points: Sequence[Mapping[str, Any]]) -> bool:
+    """Test whether points have the same parameters, whose names are text."""
+    names = set(itertools.chain.from_iterable(points))
+    types = set(map(type, itertools.chain.from_iterable(points)))
+    return types == {str} and set(map(len, points)) == {len(names)}
 
 
 def _column(values: Sequence[Any]) -> Iterable[str]:
@@ -320,16 +349,16 @@ def job_name(sweep: str, number: int) -> str:
     return f"{sweep}-{number}"
 
 
-def job_names(sweep: str, first: int, stop: int) -> list[str]:
-    """Return the jobs of consecutive points of a sweep.
+def job_names(sweep: str, numbers: Iterable[int]) -> list[str]:
+    """Return the jobs of points of a sweep.
 
     Examples
     --------
-    >>> job_names("5f2a", 17, 19)
+    >>> job_names("5f2a", range(17, 19))
     ['5f2a-17', '5f2a-18']
     """
     # for very many of them a call each would cost more than all else
-    return [f"{sweep}-{number}" for number in range(first, stop)]
+    return [f"{sweep}-{number}" for number in numbers]
 
 
 #: More digits than a number of 64 bits has for sure are no point's.

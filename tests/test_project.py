@@ -62,6 +62,7 @@ ROOMS = {
     "batch": FOUNDATION,
     "bundle": FOUNDATION,
     "point": FOUNDATION,
+    "points": FOUNDATION,
     "provenance": FOUNDATION,
     "designs": FOUNDATION,
     "experiment": FOUNDATION,

@@ -101,7 +101,7 @@ class Chunk:
 
     def jobs(self) -> list[str]:
         """Return the jobs of all points."""
-        return job_names(self.sweep, self.first, self.stop)
+        return job_names(self.sweep, range(self.first, self.stop))
 
     def part(self, start: int, stop: int, attempt: int = 1) -> Chunk:
         """Return some of the points as a chunk of their own, to be sent again."""

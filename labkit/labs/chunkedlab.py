@@ -28,6 +28,7 @@ from labkit.garbage import uncollected
 from labkit.labs.chunking import SEEN_TARGET_S
 from labkit.labs.cutter import Cutter
 from labkit.labs.early import Early, Portion
+from labkit.labs.enrolment import Enrolment
 from labkit.labs.lab import Lab, checked_chunk
 from labkit.labs.progress import Progress, Tally
 from labkit.labs.recording import Runs, count, record
@@ -125,17 +126,22 @@ class ChunkedLab(Lab):
         self._attachments |= {a.digest: a for a in [*needed, *sweep.archives()]}
         return needed
 
-    def _launch(self, sweep: Sweep) -> None:
+    def _launch(self, sweep: Sweep, enrolment: Enrolment) -> None:
         """Cut the points into chunks, and send all of them, unless the lab is drained meanwhile."""
         self._has_withdrawn = False
         self._open_spool()
+
+        def send(chunk: Chunk) -> Future[bytes]:
+            enrolment.reach(chunk.stop)
+            return self._send(chunk)
+
         for group in sweep.groups:
             whole = self._whole(sweep, group)
-            parts = self._cutter.parts(whole, sweep.chunk, self._width, self._send)
+            parts = self._cutter.parts(whole, sweep.chunk, self._width, send, enrolment.advance)
             for part in parts:
                 if self._is_draining:
                     return
-                self._send(part)
+                send(part)
 
     def _whole(self, sweep: Sweep, group: Group) -> Chunk:
         return Chunk(

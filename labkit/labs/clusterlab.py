@@ -18,10 +18,10 @@ from labkit.attachment import Attachment
 from labkit.engine.hand import run_chunk
 from labkit.engine.messages import Chunk
 from labkit.errors import ClusterError, MissingAttachmentError
-from labkit.garbage import uncollected
 from labkit.labs.background import Background
 from labkit.labs.chunkedlab import ChunkedLab
 from labkit.labs.connection import Connection
+from labkit.labs.enrolment import Enrolment
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress, shell
 from labkit.labs.recording import Runs, count, record
@@ -276,10 +276,11 @@ timeout, cluster_id
                 self._rehearsal.hold(group, self._connected(), lambda: self._is_draining)
             )
         self._supply(self._attach(sweep), present)
-        with uncollected():
-            notebook.current().addPendingResults(sweep.name, list(sweep.points()))
+        enrolment = Enrolment(notebook.current(), sweep)
+        # a notebook that refuses points does so before any work starts
+        enrolment.advance()
         try:
-            self._launch(sweep)
+            self._launch(sweep, enrolment)
             self._await_arrival()
         finally:
             self._note_chunks()

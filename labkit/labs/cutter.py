@@ -43,6 +43,7 @@ class Cutter:
         size: int | None,
         width: _Width,
         send: Callable[[Chunk], Future[bytes]],
+        prepare: Callable[[], bool],
     ) -> Iterator[Chunk]:
         """Yield the chunks of a sweep that are to be sent.
 
@@ -57,11 +58,14 @@ class Cutter:
             Tells how many engines there are.
         send : callable
             Sends a probe, and returns what gives its answer.
+        prepare : callable
+            Does some of what there is to do while engines work on a probe, and returns whether
+            there was any.
         """
         if size is not None:
             yield from _pieces(whole, chunking.fixed(len(whole.points), size))
             return
-        position, cost_s = _probe(whole, width, send)
+        position, cost_s = _probe(whole, width, send, prepare)
         self._paces[whole.sweep] = chunking.Pace(cost_s, self.target_s)
         left = len(whole.points) - position
         yield from _pieces(whole, chunking.cut(left, width(), cost_s, self.target_s), position)
@@ -107,7 +111,10 @@ def _pieces(whole: Chunk, sizes: Iterable[int], position: int = 0) -> Iterator[C
 
 
 def _probe(
-    whole: Chunk, width: _Width, send: Callable[[Chunk], Future[bytes]]
+    whole: Chunk,
+    width: _Width,
+    send: Callable[[Chunk], Future[bytes]],
+    prepare: Callable[[], bool],
 ) -> tuple[int, float]:
     """Send a few points to each engine first, to learn what one costs.
 
@@ -128,6 +135,8 @@ def _probe(
                 position += size
         if position == len(whole.points):
             break
+        while not any(future.done() for future in sizes) and prepare():
+            pass
         left_s = max(0.0, deadline - time.monotonic())
         done = wait_for(sizes, timeout=left_s, return_when=FIRST_COMPLETED).done
         future = next(iter(done), None)

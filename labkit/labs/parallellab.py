@@ -21,6 +21,7 @@ from labkit.engine.store import Store
 from labkit.errors import AttachmentStoreError, MissingAttachmentError, ParameterError
 from labkit.labs.chunkedlab import ChunkedLab
 from labkit.labs.delivery import arrived
+from labkit.labs.enrolment import Enrolment
 from labkit.labs.leftovers import ALIVE, OWN
 from labkit.labs.sweep import Sweep
 from labkit.notebook.labnotebook import SentChunk
@@ -117,11 +118,13 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
         for attachment in self._attach(sweep):
             Store().put(attachment)
         mine = f"{OWN}{sweep.name}"
-        notebook.current().addPendingResults(sweep.name, list(sweep.points()))
+        enrolment = Enrolment(notebook.current(), sweep)
+        # all of them: another lab at this notebook shall take none for forgotten
+        enrolment.reach(len(sweep))
         notebook.recordChunks([SentChunk(new_name(), sweep.name, 0, len(sweep), mine, "")])
         ALIVE.add(mine)
         try:
-            self._launch(sweep)
+            self._launch(sweep, enrolment)
             self._work_off(lambda: not self._traffic, len(sweep))
         finally:
             self._withdraw(self._traffic.futures())

@@ -6,7 +6,7 @@ import itertools
 import pickle
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -19,6 +19,7 @@ from labkit.bundle import Bundle, bundles_of
 from labkit.errors import ExperimentError, with_article
 from labkit.experiment import attachments, identity
 from labkit.notebook.resultset import ResultSet
+from labkit.points import Points
 from labkit.source import innermost
 
 __all__ = ["ONLY", "Group", "Sweep", "pickled", "plan"]
@@ -38,10 +39,10 @@ class Group:
     """The experiment."""
     facts: dict[str, Any]
     """What is known of it before it runs."""
-    first: int
-    """Number of its first point in the sweep."""
-    points: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    points: Points
     """Key and parameters of each."""
+    first: int = 0
+    """Number of its first point in the sweep."""
     _message: bytes | None = None
     _bundles: tuple[Bundle, ...] | None = None
 
@@ -87,7 +88,7 @@ class Sweep:
 
     def jobs(self) -> list[str]:
         """Return the jobs of all points."""
-        return point.job_names(self.name, 0, len(self))
+        return point.job_names(self.name, range(len(self)))
 
     def attachments(self) -> list[Attachment]:
         """Return what hosts need to run the experiments."""
@@ -125,21 +126,22 @@ def plan(
     UnhashableParameterError
         When a point has no key.
     """
-    groups: dict[int, tuple[Group, point.keys]] = {}
-    wanted = _chooser(only, rs)
+    groups: dict[int, Group] = {}
+    wanted = None if only == "all" else _chooser(only, rs)
     for e, points in _in_blocks(pairs):
         if id(e) not in groups:
-            made = Group(e, provenance.of_experiment(e), 0)
-            groups[id(e)] = made, point.keys(identity(e), _version(e))
-        group, keys = groups[id(e)]
-        found = keys.all(points)
-        chosen = zip(found, points, strict=True)
-        group.points += itertools.compress(chosen, wanted(found))
+            keys = point.keys(identity(e), _version(e))
+            groups[id(e)] = Group(e, provenance.of_experiment(e), Points(keys.all))
+        mine = groups[id(e)].points
+        if wanted is None:
+            mine.add(points)
+        else:
+            mine.choose(points, wanted)
     first = 0
-    for group, _ in groups.values():
+    for group in groups.values():
         group.first = first
         first += len(group.points)
-    return Sweep(uuid.uuid4().hex[:16], [group for group, _ in groups.values()])
+    return Sweep(uuid.uuid4().hex[:16], [*groups.values()])
 
 
 def _in_blocks(
@@ -163,8 +165,6 @@ def _version(e: epyc.Experiment) -> int | str:
 
 def _chooser(only: str, rs: ResultSet) -> Callable[[Sequence[str]], Iterable[bool]]:
     """Return a function that tells of keys which points are to be run, each key once."""
-    if only == "all":
-        return lambda keys: itertools.repeat(True, len(keys))
     if only == "failed":
         left = rs.failed_keys() - rs.pending_keys()
         return lambda keys: [_take(key, left) for key in keys]

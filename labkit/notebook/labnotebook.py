@@ -45,7 +45,7 @@ class SentChunk(NamedTuple):
 
     def jobs(self) -> list[str]:
         """Return the jobs that it carries."""
-        return job_names(self.sweep, self.first, self.stop)
+        return job_names(self.sweep, range(self.first, self.stop))
 
 
 class LabNotebook(epyc.LabNotebook):

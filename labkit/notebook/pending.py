@@ -22,13 +22,13 @@ from labkit.notebook import schema
 from labkit.notebook.blocks import BLOCK, MAX_CHARS, key_list
 from labkit.notebook.dialects import among, delete_rows, insert_rows
 from labkit.notebook.migration import by_arrival, tables
-from labkit.notebook.ranges import END, Held, Span, by_sweep, gaps, parts, spans
+from labkit.notebook.ranges import Held, Span, by_sweep, gaps, parts, spans
 from labkit.notebook.tagging import Sink, dumps_lists
 from labkit.point import job_names, split_job
 
 __all__ = [
+    "add_points",
     "add_single",
-    "add_sweep",
     "any_pending",
     "count",
     "forget",
@@ -114,7 +114,7 @@ def holders_of(c: sa.Connection, given: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for sweep, numbers in by_sweep(given).items():
         for first, stop, result_set in holders(c, sweep, numbers):
-            found.update(dict.fromkeys(job_names(sweep, first, stop), result_set))
+            found.update(dict.fromkeys(job_names(sweep, range(first, stop)), result_set))
     if len(found) < len(given) and has_singles(c):
         s = tables(c).singles.c
         rest = [job for job in given if job not in found]
@@ -164,7 +164,7 @@ def jobs(c: sa.Connection, result_sets: ResultSets = None) -> list[str]:
     found = list(c.execute(by_arrival(c, query)).scalars())
     for sweep, held in sweeps(c, result_sets).items():
         for first, stop, _ in held:
-            found += job_names(sweep, first, stop)
+            found += job_names(sweep, range(first, stop))
     return found
 
 
@@ -190,7 +190,7 @@ def unsent(c: sa.Connection, result_sets: ResultSets = None) -> list[str]:
     found: list[str] = []
     for sweep, held in sweeps(c, result_sets).items():
         for first, stop, _ in parts(held, list(gaps(sent.get(sweep, ())))):
-            found += job_names(sweep, first, stop)
+            found += job_names(sweep, range(first, stop))
     return found
 
 
@@ -238,14 +238,15 @@ def add_single(
     c.execute(sa.insert(schema.pending), about)
 
 
-def add_sweep(
+def add_points(
     c: sa.Connection,
     result_set: int,
     sweep: str,
+    first: int,
     points: Sequence[tuple[str, dict[str, Any]]],
     sink: Sink,
 ) -> None:
-    """Note that the points of a sweep are pending.
+    """Note that points of a sweep are pending, which follow each other.
 
     Parameters
     ----------
@@ -254,7 +255,9 @@ def add_sweep(
     result_set : int
         Who waits for them.
     sweep : str
-        Its name, as which nothing is pending.
+        Its name.
+    first : int
+        Number of the first of them.
     points : sequence of (str, dict)
         Key and parameters of each.
     sink : Sink
@@ -263,30 +266,31 @@ def add_sweep(
     Raises
     ------
     NotebookError
-        When jobs of this name are pending.
+        When one of them is pending already.
     UnstorableValueError
         When a parameter could not come back equal.
     """
-    _assert_new(c, sweep, len(points))
+    stop = first + len(points)
+    _assert_new(c, sweep, first, stop)
     blocks: list[tuple[Any, ...]] = []
     for start in range(0, len(points), BLOCK):
         some = points[start : start + BLOCK]
-        first = start
+        number = first + start
         for size, text in dumps_lists([point for _, point in some], sink, MAX_CHARS):
-            keys = key_list([key for key, _ in points[first : first + size]])
-            blocks.append((sweep, first, first + size, result_set, keys, text))
-            first += size
+            keys = key_list([key for key, _ in points[number - first : number - first + size]])
+            blocks.append((sweep, number, number + size, result_set, keys, text))
+            number += size
     columns = ("sweep", "first", "stop", "result_set", "keys", "parameters")
     insert_rows(c, schema.points.name, columns, blocks)
     if points:
-        _insert_ranges(c, sweep, [(0, len(points), result_set)])
+        _insert_ranges(c, sweep, [(first, stop, result_set)])
 
 
-def _assert_new(c: sa.Connection, sweep: str, size: int) -> None:
+def _assert_new(c: sa.Connection, sweep: str, first: int, stop: int) -> None:
     s = schema.pending.c
     called_so = sa.select(s.job).where(s.job > f"{sweep}-", s.job < f"{sweep}.")
     places = (split_job(job) for job in c.execute(called_so).scalars())
-    if _between(c, sweep, 0, END) or any(place and place[1] < size for place in places):
+    if _between(c, sweep, first, stop) or any(p and first <= p[1] < stop for p in places):
         raise NotebookError(f"results of sweep {sweep} are pending already")
 
 

@@ -123,5 +123,5 @@ def _as_run(given: Sequence[str]) -> dict[str, Sequence[int]] | None:
     if ends[0] is None or ends[1] is None:
         return None
     (sweep, first), stop = ends[0], ends[1][1] + 1
-    is_run = len(given) == stop - first and list(given) == job_names(sweep, first, stop)
+    is_run = len(given) == stop - first and list(given) == job_names(sweep, range(first, stop))
     return {sweep: range(first, stop)} if is_run else None

@@ -152,16 +152,26 @@ class ResultSet(epyc.ResultSet):
         if missing:
             raise NotebookError(f"job {jobid} lacks the parameters {', '.join(sorted(missing))}")
 
-    def addPendingResults(self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """Record that the points of a sweep are on their way.
+    def addPendingResults(
+        self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]], first: int = 0
+    ) -> None:
+        """Record that points of a sweep are on their way.
 
         Parameters
         ----------
         sweep : str
             Unique in the notebook; with a point's number it makes the job identifier.
         points : sequence of (key, parameters)
+            They follow each other.
+        first : int
+            Number of the first of them.
+
+        Raises
+        ------
+        NotebookError
+            When one is pending already.
         """
-        for number, (key, params) in enumerate(points):
+        for number, (key, params) in enumerate(points, first):
             self.addSinglePendingResult(params, point.job_name(sweep, number))
             self._waiting_keys[point.job_name(sweep, number)] = key
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -342,12 +343,14 @@ class SQLResultSet(ResultSet):
         runs = [jobid, *(r for r in inside if r.removeprefix(f"{jobid}.").isdecimal())]
         c.execute(sa.update(run.table).where(run.in_(runs)).values({run: None}))
 
-    def addPendingResults(self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """Record that the points of a sweep are on their way, all in one transaction."""
+    def addPendingResults(
+        self, sweep: str, points: Sequence[tuple[str, dict[str, Any]]], first: int = 0
+    ) -> None:
+        """Record that points of a sweep are on their way, all in one transaction."""
         self.assertUnlocked()
-        _check_names(set(itertools.chain.from_iterable(params for _, params in points)))
+        _check_names(set(itertools.chain.from_iterable(map(itemgetter(1), points))))
         with self._slabs() as (c, slabs):
-            pending.add_sweep(c, self._number, sweep, points, slabs)
+            pending.add_points(c, self._number, sweep, first, points, slabs)
 
     def pendingResults(self) -> list[str]:
         """Return the job identifiers of what is pending."""

@@ -67,6 +67,20 @@ def test_a_sweep_is_one_range_and_few_blocks(notebook: DatabaseLabNotebook) -> N
     assert rows(notebook, schema.pending) == []
 
 
+def test_points_of_a_sweep_can_come_one_part_after_another(notebook: DatabaseLabNotebook) -> None:
+    rs = notebook.current()
+    rs.addPendingResults("s", points_of(range(3)))
+    rs.addPendingResults("s", points_of(range(3, BLOCK + 5)), first=3)
+    assert ranges(notebook) == [("s", 0, 3, 1), ("s", 3, BLOCK + 5, 1)]
+    assert blocks(notebook) == [(0, 3), (3, BLOCK + 3), (BLOCK + 3, BLOCK + 5)]
+    assert rs.pendingPoints() == {f"s-{n}": {"n": n} for n in range(BLOCK + 5)}
+    resolve(notebook, "s", range(2, BLOCK + 4))
+    assert notebook.pendingResults() == ["s-0", "s-1", f"s-{BLOCK + 4}"]
+    with pytest.raises(NotebookError, match="sweep s are pending already"):
+        rs.addPendingResults("s", points_of(range(2)), first=BLOCK + 3)
+    rs.addPendingResults("s", points_of(range(9)), first=BLOCK + 5)
+
+
 def test_a_sweep_is_pending_in_all_ways_it_is_asked(notebook: DatabaseLabNotebook) -> None:
     count = BLOCK + 50
     rs = notebook.current()
@@ -78,7 +92,7 @@ def test_a_sweep_is_pending_in_all_ways_it_is_asked(notebook: DatabaseLabNoteboo
     assert notebook.allPendingResults() == set(jobs)
     assert notebook.numberOfPendingResults() == notebook.numberOfAllPendingResults() == len(jobs)
     assert (notebook.anyPending(), notebook.ready()) == (True, False)
-    assert notebook.stillPending(job_names("s", 0, count)) == set(jobs)
+    assert notebook.stillPending(job_names("s", range(count))) == set(jobs)
     assert notebook.stillPending(["s-10", "s-9", "s-1000000", "t-1"]) == {"s-9"}
     assert rs.pending_keys() == {f"key-{n}" for n in left}
     assert rs.pendingPoints() == {f"s-{n}": {"n": n} for n in left}
@@ -273,7 +287,7 @@ def test_chunks_are_outstanding_by_ranges(notebook: DatabaseLabNotebook) -> None
     resolve(notebook, "s", [*range(35), *range(50, 60), *range(61, 70), 89, 95])
     left = [c for c in chunks if c.name not in ("s0", "s1", "s2", "s5")]
     assert sorted(notebook.outstandingChunks()) == sorted(left)
-    unsent = [f"s-{n}" for n in range(90, 100) if n != 95] + job_names("t", 90, 100)
+    unsent = [f"s-{n}" for n in range(90, 100) if n != 95] + job_names("t", range(90, 100))
     assert notebook.unsentResults() == unsent
     notebook.dropChunks(["s6"])
     assert notebook.unsentResults() == ["s-60", *unsent]

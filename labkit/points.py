@@ -1,0 +1,130 @@
+"""Many points, as they are planned and as they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
+from operator import itemgetter
+from typing import Any, overload
+
+from labkit.point import are_plain
+
+__all__ = ["Points"]
+
+#: So many points get their keys together.
+_BLOCK = 4096
+
+_Pair = tuple[str, dict[str, Any]]
+
+
+class Points(Sequence[_Pair]):
+    """Key and parameters of points. Keys are made when they are asked for first.
+
+    Points of the same parameters travel as columns: as dicts, each would carry all the names.
+
+    Parameters
+    ----------
+    make_keys : callable
+        Returns the keys of points: :meth:`labkit.point.keys.all`.
+
+    Attributes
+    ----------
+    are_plain : bool
+        Whether all have keys for sure, and a notebook can hold them; see
+        :func:`labkit.point.are_plain`.
+
+    Examples
+    --------
+    >>> from labkit.point import keys
+    >>> points = Points(keys("walks.Walk", 1).all)
+    >>> points.add([{"a": 1}, {"a": 2}])
+    >>> len(points), points[1] == (keys("walks.Walk", 1)({"a": 2}), {"a": 2})
+    (2, True)
+    """
+
+    def __init__(self, make_keys: Callable[[Sequence[Mapping[str, Any]]], list[str]]) -> None:
+        self._make_keys = make_keys
+        self._keys: list[str] = []
+        self._parameters: list[dict[str, Any]] = []
+        self.are_plain = True
+
+    def add(self, parameters: Sequence[dict[str, Any]]) -> None:
+        """Add points; those that might have no key are given one at once.
+
+        Raises
+        ------
+        UnhashableParameterError
+            When a point has none.
+        """
+        self._judge(parameters)
+        self._parameters += parameters
+        if not self.are_plain:
+            self._reach(len(self))
+
+    def choose(
+        self,
+        parameters: Sequence[dict[str, Any]],
+        wanted: Callable[[Sequence[str]], Iterable[bool]],
+    ) -> None:
+        """Add those points that are wanted, as their keys tell.
+
+        Raises
+        ------
+        UnhashableParameterError
+            When a point has none.
+        """
+        keys = self._make_keys(parameters)
+        pairs = [*compress(zip(keys, parameters, strict=True), wanted(keys))]
+        self._judge([point for _, point in pairs])
+        self._keys += [key for key, _ in pairs]
+        self._parameters += [point for _, point in pairs]
+
+    def _judge(self, parameters: Sequence[dict[str, Any]]) -> None:
+        if self.are_plain and parameters:
+            self.are_plain = are_plain([*self._parameters[:1], *parameters])
+
+    def _reach(self, stop: int) -> None:
+        """Make the keys before this place."""
+        while len(self._keys) < stop:
+            first = len(self._keys)
+            self._keys += self._make_keys(self._parameters[first : min(first + _BLOCK, stop)])
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[_Pair]:
+        self._reach(len(self))
+        return zip(self._keys, self._parameters, strict=True)
+
+    @overload
+    def __getitem__(self, place: int) -> _Pair: ...
+    @overload
+    def __getitem__(self, place: slice) -> Points: ...
+    def __getitem__(self, place: int | slice) -> _Pair | Points:
+        if not isinstance(place, slice):
+            self._reach(range(len(self))[place] + 1)
+            return self._keys[place], self._parameters[place]
+        chosen = range(len(self))[place]
+        if chosen:
+            self._reach(max(chosen[0], chosen[-1]) + 1)
+        found = Points(self._make_keys)
+        found._keys, found._parameters = self._keys[place], self._parameters[place]
+        found.are_plain = self.are_plain
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._reach(len(self))
+        if not (self.are_plain and self._parameters):
+            return _of_rows, (self._keys, self._parameters)
+        names = tuple(self._parameters[0])
+        columns = [[*map(itemgetter(name), self._parameters)] for name in names]
+        return _of_columns, (self._keys, names, columns)
+
+
+def _of_rows(keys: list[str], parameters: list[dict[str, Any]]) -> list[_Pair]:
+    return [*zip(keys, parameters, strict=True)]
+
+
+def _of_columns(keys: list[str], names: tuple[str, ...], columns: list[list[Any]]) -> list[_Pair]:
+    parameters = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return _of_rows(keys, parameters)
