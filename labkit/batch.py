@@ -11,14 +11,15 @@ import enum
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, Self, overload
 
 from labkit.experiment import Experiment
 from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, RESULTS, Outcome
-from labkit.point import job_name
+from labkit.point import job_name, job_names
 
-__all__ = ["ABSENT", "Batch", "Columns", "joined", "outcomes_of", "tabulate"]
+__all__ = ["ABSENT", "Batch", "Columns", "Moments", "joined", "outcomes_of", "tabulate"]
 
 
 class _Absent(enum.Enum):
@@ -28,8 +29,59 @@ class _Absent(enum.Enum):
 #: Stands in a column for an outcome that has no such value. It travels as itself.
 ABSENT: Final = _Absent.ABSENT
 
-#: The values of each name, by part and name: one for each outcome.
-Columns = dict[tuple[str, str], list[Any]]
+
+class Moments(Sequence[datetime]):
+    """Dates and times without a zone, as ISO 8601.
+
+    So notebooks keep them: to travel as text spares the lab the work of making it.
+
+    Parameters
+    ----------
+    texts : list of str
+        As ``datetime.isoformat`` writes them.
+
+    Examples
+    --------
+    >>> moments = Moments.of([datetime(2026, 1, 2, 3, 4)])
+    >>> moments.texts, list(moments)
+    (['2026-01-02T03:04:00'], [datetime.datetime(2026, 1, 2, 3, 4)])
+    """
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Self | None:
+        """Return values as moments; None when they are not only such."""
+        if set(map(type, values)) != {datetime}:
+            return None
+        if any(value.tzinfo is not None or value.fold for value in values):
+            return None
+        return cls([value.isoformat() for value in values])
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[datetime]:
+        return map(datetime.fromisoformat, self.texts)
+
+    @overload
+    def __getitem__(self, place: int) -> datetime: ...
+    @overload
+    def __getitem__(self, place: slice) -> Moments: ...
+    def __getitem__(self, place: int | slice) -> datetime | Moments:
+        if isinstance(place, slice):
+            return Moments(self.texts[place])
+        return datetime.fromisoformat(self.texts[place])
+
+    def __add__(self, more: Sequence[Any]) -> Moments | list[Any]:
+        if isinstance(more, Moments):
+            return Moments(self.texts + more.texts)
+        return [*self, *more]
+
+
+#: The values of each name, by part and name: one for each outcome. A list, or moments.
+Columns = dict[tuple[str, str], Any]
 
 _parts = itemgetter(*PARTS)
 
@@ -161,9 +213,14 @@ class Batch:
         """Return the number of runs."""
         return len(self.numbers if self.repeats is None else set(self.numbers))
 
+    def pack(self) -> None:
+        """Make it light to travel, and to be recorded."""
+        for name, values in self.columns.items():
+            self.columns[name] = Moments.of(values) or values
+
     def names(self) -> list[str]:
         """Return the name of each outcome: the job, and which of its outcomes it is."""
-        jobs = [job_name(self.sweep, number) for number in self.numbers]
+        jobs = job_names(self.sweep, self.numbers)
         if self.repeats is None:
             return jobs
         return [f"{job}.{i}" if i else job for job, i in zip(jobs, self.repeats, strict=True)]
@@ -219,7 +276,7 @@ def joined(batches: Iterable[Batch]) -> list[Batch]:
         if mark in found:
             _join(found[mark], batch)
         else:
-            own = {name: values.copy() for name, values in batch.columns.items()}
+            own = {name: values[:] for name, values in batch.columns.items()}
             found[mark] = replace(
                 batch, columns=own, numbers=batch.numbers.copy(), logs=batch.logs.copy()
             )

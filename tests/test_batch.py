@@ -2,12 +2,13 @@
 
 import pickle
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
 import labkit
-from labkit.batch import ABSENT, Batch, joined, outcomes_of, tabulate
+from labkit.batch import ABSENT, Batch, Moments, joined, outcomes_of, tabulate
 from labkit.outcome import KEY
 
 
@@ -99,3 +100,42 @@ def test_what_runs_printed_is_known_by_their_keys():
     batch = Batch.of("s", [(n, [outcome(n, {}, **{KEY: f"k{n}"})]) for n in (2, 3)], {})
     batch.logs[3] = "text"
     assert batch.printed() == {"s-3": ("k3", "text")}
+
+
+NOON = datetime(2026, 1, 2, 12)
+LATER = NOON.replace(microsecond=5)
+
+
+def test_moments_travel_as_text_and_come_out_as_they_were():
+    times = [outcome(i, {"y": 1}, end=end) for i, end in enumerate([NOON, LATER])]
+    batch = Batch.of("s", [*enumerate([o] for o in times)], {})
+    batch.pack()
+    arrived = pickle.loads(pickle.dumps(batch))
+    column = arrived.columns["metadata", "end"]
+    assert (type(column), column.texts) == (Moments, [NOON.isoformat(), LATER.isoformat()])
+    assert (column[1], list(column[:1]), len(column)) == (LATER, [NOON], 2)
+    assert [single for _, (single,) in arrived.outcomes()] == times
+    assert [single for _, (single,) in arrived.only([1]).outcomes()] == times[1:]
+
+
+@pytest.mark.parametrize(
+    "value", [None, ABSENT, "12:00", NOON.replace(tzinfo=UTC), NOON.replace(fold=1)]
+)
+def test_what_a_text_alone_does_not_say_is_no_moment(value):
+    assert Moments.of([NOON, value]) is None
+
+
+def test_batches_with_moments_are_joined_with_others():
+    batches = [
+        Batch.of("s", [(i, [outcome(i, {}, **metadata)])], {})
+        for i, metadata in enumerate([{"end": NOON}, {"end": LATER}, {}, {"end": None}])
+    ]
+    for batch in batches:
+        batch.pack()
+    (together,) = joined(batches[:2])
+    assert together.columns["metadata", "end"].texts == [NOON.isoformat(), LATER.isoformat()]
+    assert batches[0].columns["metadata", "end"].texts == [NOON.isoformat()], "as it was"
+    (together,) = joined(batches)
+    assert together.columns["metadata", "end"] == [NOON, LATER, ABSENT, None]
+    (together,) = joined(batches[::-1])
+    assert together.columns["metadata", "end"] == [None, ABSENT, LATER, NOON]

@@ -21,7 +21,8 @@ from labkit.outcome import METADATA, PARAMETERS, PARTS, failure, is_plain
 __all__ = ["Outbox", "survives"]
 
 #: So long are outcomes gathered while points are quick: to write each costs more than to run it.
-FLUSH_S = 0.02
+#: When a point ends the process, those run again that were gathered.
+FLUSH_S = 0.15
 
 #: They wait no longer in memory while a point is slow, and no longer for the disk to hold them.
 SYNC_S = 0.4
@@ -114,6 +115,7 @@ class Outbox:
         batch = batch_of(self._chunk.sweep, runs, self._facts)
         exceptions = batch.columns.get((METADATA, Experiment.EXCEPTION), [])
         exceptions[:] = map(_as_it_arrives, exceptions)
+        batch.pack()
         return pickle.dumps(batch, protocol=5)
 
     def _keep(self, out: spool.Spool, record: bytes) -> None:

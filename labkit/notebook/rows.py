@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from labkit.batch import ABSENT, Columns
+from labkit.batch import ABSENT, Columns, Moments
 from labkit.errors import NotebookError
 from labkit.notebook import dialects, schema
 from labkit.notebook.database import Database
@@ -283,6 +283,8 @@ def _is_constant(values: Sequence[Any]) -> bool:
 
 def _messages(values: Sequence[Any]) -> Sequence[Any]:
     """Turn exceptions into what they say."""
+    if isinstance(values, Moments):
+        return values
     if not any(issubclass(kind, BaseException) for kind in set(map(type, values))):
         return values
     return [str(v) or repr(v) if isinstance(v, BaseException) else v for v in values]

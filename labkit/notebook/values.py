@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from labkit.batch import Moments
 from labkit.errors import UnstorableValueError
 from labkit.notebook import tagging
 from labkit.notebook.tagging import Sink, Source, dumps, dumps_each, loads
@@ -136,6 +137,8 @@ def encode_alike(values: Sequence[Any]) -> tuple[str, Sequence[Any]] | None:
     >>> encode_alike([1, 2]), encode_alike([1, 2.0]), encode_alike([2.0, float("nan")])
     (('int', [1, 2]), None, None)
     """
+    if isinstance(values, Moments):
+        return "datetime", values.texts
     types = set(map(type, values))
     if len(types) != 1:
         return None
