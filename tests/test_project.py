@@ -47,6 +47,7 @@ FOUNDATION = {
     "bundle",
     "errors",
     "point",
+    "points",
     "provenance",
     "designs",
     "experiment",

@@ -135,9 +135,12 @@ class ChunkedLab(Lab):
             enrolment.reach(chunk.stop)
             return self._send(chunk)
 
+        def prepare() -> bool:
+            return not self._is_draining and enrolment.advance()
+
         for group in sweep.groups:
             whole = self._whole(sweep, group)
-            parts = self._cutter.parts(whole, sweep.chunk, self._width, send, enrolment.advance)
+            parts = self._cutter.parts(whole, sweep.chunk, self._width, send, prepare)
             for part in parts:
                 if self._is_draining:
                     return
