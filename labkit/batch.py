@@ -31,7 +31,7 @@ ABSENT: Final = _Absent.ABSENT
 
 
 class Moments(Sequence[datetime]):
-    """Dates and times without a zone, as ISO 8601.
+    """Values of ``datetime`` without a zone, as ISO 8601.
 
     So notebooks keep them: to travel as text spares the lab the work of making it.
 
@@ -74,9 +74,10 @@ class Moments(Sequence[datetime]):
             return Moments(self.texts[place])
         return datetime.fromisoformat(self.texts[place])
 
-    def __add__(self, more: Sequence[Any]) -> Moments | list[Any]:
+    def __iadd__(self, more: Sequence[Any]) -> Self | list[Any]:
         if isinstance(more, Moments):
-            return Moments(self.texts + more.texts)
+            self.texts += more.texts
+            return self
         return [*self, *more]
 
 

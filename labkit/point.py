@@ -38,6 +38,11 @@ KEY_BYTES = 16
 
 _SCALARS = (float, str, bool, type(None))
 _PLAIN = frozenset({int, *_SCALARS})
+#: The same among NumPy's types, by name: it need not be imported for them.
+_NUMPY_PLAIN = frozenset(
+    {"bool", "bool_", "float16", "float32", "float64"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
 _WORDS = {None: "null", False: "false", True: "true"}
 #: Wider numbers are hexadecimal.
 _WIDE = 2**64
@@ -255,7 +260,7 @@ class keys:  # noqa: N801  # a function, for its users
 def are_plain(points: Sequence[Mapping[str, Any]]) -> bool:
     """Test whether points have the same parameters, all numbers, text, booleans or None.
 
-    Such points have keys.
+    Such points have keys. Numbers are Python's, or NumPy's of up to 64 bits.
 
     Examples
     --------
@@ -263,7 +268,12 @@ def are_plain(points: Sequence[Mapping[str, Any]]) -> bool:
     (True, False, False)
     """
     values = itertools.chain.from_iterable(map(methodcaller("values"), points))
-    return _are_named_alike(points) and set(map(type, values)) <= _PLAIN
+    return _are_named_alike(points) and all(map(_is_plain, set(map(type, values))))
+
+
+def _is_plain(kind: type) -> bool:
+    is_numpy = kind.__module__ == "numpy" and kind.__name__ in _NUMPY_PLAIN
+    return is_numpy or kind in _PLAIN
 
 
 def _are_named_alike(points: Sequence[Mapping[str, Any]]) -> bool:

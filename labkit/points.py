@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from operator import itemgetter
-from typing import Any, overload
+from typing import Any, Self, overload
 
 from labkit.point import are_plain
 
@@ -21,17 +21,12 @@ class Points(Sequence[_Pair]):
     """Key and parameters of points. Keys are made when they are asked for first.
 
     Points of the same parameters travel as columns: as dicts, each would carry all the names.
+    What arrives is a list.
 
     Parameters
     ----------
     make_keys : callable
         Returns the keys of points: :meth:`labkit.point.keys.all`.
-
-    Attributes
-    ----------
-    are_plain : bool
-        Whether all have keys for sure, and a notebook can hold them; see
-        :func:`labkit.point.are_plain`.
 
     Examples
     --------
@@ -46,7 +41,15 @@ class Points(Sequence[_Pair]):
         self._make_keys = make_keys
         self._keys: list[str] = []
         self._parameters: list[dict[str, Any]] = []
-        self.are_plain = True
+        self._are_plain = True
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether all have keys for sure, and a notebook can hold them.
+
+        See :func:`labkit.point.are_plain`.
+        """
+        return self._are_plain
 
     def add(self, parameters: Sequence[dict[str, Any]]) -> None:
         """Add points; those that might have no key are given one at once.
@@ -80,8 +83,8 @@ class Points(Sequence[_Pair]):
         self._parameters += [point for _, point in pairs]
 
     def _judge(self, parameters: Sequence[dict[str, Any]]) -> None:
-        if self.are_plain and parameters:
-            self.are_plain = are_plain([*self._parameters[:1], *parameters])
+        if self._are_plain and parameters:
+            self._are_plain = are_plain([*self._parameters[:1], *parameters])
 
     def _reach(self, stop: int) -> None:
         """Make the keys before this place."""
@@ -109,14 +112,21 @@ class Points(Sequence[_Pair]):
             self._reach(max(chosen[0], chosen[-1]) + 1)
         found = Points(self._make_keys)
         found._keys, found._parameters = self._keys[place], self._parameters[place]
-        found.are_plain = self.are_plain
+        found._are_plain = self._are_plain
         return found
+
+    def __iadd__(self, more: Points) -> Self:
+        self._reach(len(self))
+        self._judge(more._parameters)
+        self._keys += more[:]._keys
+        self._parameters += more._parameters
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._reach(len(self))
-        if not (self.are_plain and self._parameters):
+        names, *others = set(map(tuple, self._parameters)) or {()}
+        if not names or others:
             return _of_rows, (self._keys, self._parameters)
-        names = tuple(self._parameters[0])
         columns = [[*map(itemgetter(name), self._parameters)] for name in names]
         return _of_columns, (self._keys, names, columns)
 

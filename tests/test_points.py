@@ -56,7 +56,15 @@ def test_a_point_that_has_no_key_is_told_before_any_is_asked_for():
         points_of([{"x": 1}, {"x": object()}])
 
 
-@pytest.mark.parametrize("other", [{"y": 1}, {"x": 1, "y": 1}, {"x": [1]}, {"x": np.ones(2)}])
+@pytest.mark.parametrize("x", [None, True, "é", 2**70, float("nan"), np.float32(1), np.bool_(True)])
+def test_numbers_and_text_are_plain(x):
+    assert points_of([{"x": 1}, {"x": x}]).are_plain
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"y": 1}, {"x": 1, "y": 1}, {"x": [1]}, {"x": np.ones(2)}, {"x": np.longdouble(1)}],
+)
 def test_plain_points_are_numbers_and_text_of_the_same_names(other):
     assert points_of(MANY).are_plain
     points = points_of([{"x": 0}])
@@ -83,6 +91,23 @@ def test_they_travel(parameters):
     assert pickle.loads(pickle.dumps(points_of(parameters))) == pairs_of(parameters)
     some = points_of(parameters)[1:]
     assert pickle.loads(pickle.dumps(some)) == pairs_of(parameters)[1:]
+
+
+def test_they_keep_the_order_of_their_parameters():
+    points = points_of([{"a": 1, "b": 2}, {"b": 4, "a": 3}])
+    assert [list(point) for _, point in pickle.loads(pickle.dumps(points))] == [
+        ["a", "b"],
+        ["b", "a"],
+    ]
+
+
+def test_some_are_put_behind_others():
+    points, more = points_of(MANY)[:3], points_of(MANY)[7:9]
+    points += more
+    assert list(points) == pairs_of(MANY[:3] + MANY[7:9])
+    assert (len(more), points.are_plain) == (2, True)
+    points += points_of([{"x": [1]}])
+    assert not points.are_plain
 
 
 def test_many_are_light():

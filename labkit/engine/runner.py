@@ -24,7 +24,7 @@ _RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 #: The peak of memory counts anew no more often than this, in seconds of processor time: for quick
-#: points that would take a tenth of all, and what one leaves behind, the next one has anyway.
+#: points that would take a tenth of all, and in so little time no large memory is filled.
 _RESET_S = 1e-3
 
 
@@ -77,6 +77,7 @@ class Runner:
         cpu_before = time.process_time()
         if cpu_before > self._reset_next:
             _reset_peak_memory()
+            cpu_before = time.process_time()
             self._reset_next = cpu_before + _RESET_S
         try:
             outcomes = list(flatten(self._experiment.set(dict(parameters)).run()))

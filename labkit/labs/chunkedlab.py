@@ -133,7 +133,9 @@ class ChunkedLab(Lab):
 
         def send(chunk: Chunk) -> Future[bytes]:
             enrolment.reach(chunk.stop)
-            return self._send(chunk)
+            future = self._send(chunk)
+            self._note_progress()
+            return future
 
         def prepare() -> bool:
             return not self._is_draining and enrolment.advance()
@@ -145,6 +147,9 @@ class ChunkedLab(Lab):
                 if self._is_draining:
                     return
                 send(part)
+
+    def _note_progress(self) -> None:
+        """Note now and then, while much is sent, what a later lab has to know of it."""
 
     def _whole(self, sweep: Sweep, group: Group) -> Chunk:
         return Chunk(

@@ -134,6 +134,7 @@ timeout, cluster_id
         self._background: Background | None = None
         self._leftovers: Leftovers | None = None
         self._noted: set[str] = set()
+        self._noted_at = 0.0
         self._known_at_hub: list[str] = []
         self._late_at_hub: set[str] = set()
         self.open()
@@ -276,10 +277,12 @@ timeout, cluster_id
                 self._rehearsal.hold(group, self._connected(), lambda: self._is_draining)
             )
         self._supply(self._attach(sweep), present)
+        # or what is pending now, and not sent, would be taken for an earlier lab's
+        self._left_behind()
         enrolment = Enrolment(notebook.current(), sweep)
-        # a notebook that refuses points does so before any work starts
-        enrolment.advance()
         try:
+            # a notebook that refuses points does so before any work starts
+            enrolment.advance()
             self._launch(sweep, enrolment)
             self._await_arrival()
         finally:
@@ -337,8 +340,13 @@ timeout, cluster_id
                     return
                 time.sleep(_MOMENT_S)
 
+    def _note_progress(self) -> None:
+        if time.monotonic() - self._noted_at > self._LOOK_S:
+            self._note_chunks()
+
     def _note_chunks(self) -> None:
         """Note in the notebook which messages carry what is pending."""
+        self._noted_at = time.monotonic()
         fresh: list[tuple[Chunk, Any]]
         fresh = [
             (sent.chunk, sent.future)

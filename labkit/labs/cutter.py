@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
+from typing import Any
 
 from labkit.engine.messages import Answer, Chunk
 from labkit.labs import chunking
@@ -157,6 +158,8 @@ def _joined(chunks: list[Chunk]) -> Iterator[Chunk]:
         id(c): (c.sweep, c.attempt, c.first - n) for c, n in zip(ordered, before, strict=False)
     }
     for _, group in itertools.groupby(ordered, key=lambda chunk: places[id(chunk)]):
-        parts = list(group)
-        points = [point for part in parts for point in part.points]
-        yield replace(parts[0], points=points)
+        head, *others = group
+        points: Any = head.points[:]
+        for part in others:
+            points += part.points
+        yield replace(head, points=points)

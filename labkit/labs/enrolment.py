@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
 from labkit.garbage import uncollected
 from labkit.labs.sweep import Sweep
 from labkit.notebook.resultset import ResultSet
 
 __all__ = ["Enrolment"]
 
-#: So many points are enrolled first: engines begin while the others are prepared.
+#: So many points are entered first: engines begin while the others are prepared.
 _FIRST = 4096
 
 #: And so many at most: each time is a transaction, for which whoever records has to wait.
@@ -22,7 +19,8 @@ class Enrolment:
     """Enters the points of a sweep into a notebook as pending.
 
     A point is entered before it is sent, so that a later lab knows what its outcome is about. To
-    enter many takes its time (a million some seconds), in which engines can work already.
+    enter many takes its time (a million some seconds), in which engines can work already. But
+    points that might be refused are entered all at once, so that this is told before any work.
 
     Parameters
     ----------
@@ -36,44 +34,34 @@ class Enrolment:
         self._results = results
         self._sweep = sweep
         self._next = 0
-        self._steps = self._enrol()
+        groups = sweep.groups
+        # those of other experiments may have other parameters
+        is_safe = len(groups) == 1 and groups[0].points.are_plain
+        self._size = _FIRST if is_safe else len(sweep)
 
     def advance(self) -> bool:
-        """Enter some more points; at once all of them, if the notebook might refuse one.
-
-        Returns
-        -------
-        bool
-            Whether there were any.
+        """Enter some more points, and return whether there were any.
 
         Raises
         ------
         NotebookError, UnstorableValueError
-            When the notebook refuses one. Then none is entered.
+            When the notebook refuses one: then none of the sweep is entered.
         """
+        if self._next == len(self._sweep):
+            return False
         with uncollected():
-            return next(self._steps, False)
+            points = self._sweep.part(self._next, self._next + self._size)
+            self._results.addPendingResults(self._sweep.name, points, self._next)
+        self._next += len(points)
+        self._size = min(2 * self._size, _MOST)
+        return True
 
     def reach(self, stop: int) -> None:
         """Make sure that all points before this number are entered."""
-        while self._next < stop:
-            self.advance()
+        while self._next < stop and self.advance():
+            pass
 
-    def _enrol(self) -> Iterator[bool]:
-        groups = self._sweep.groups
-        if not all(group.points.are_plain for group in groups):
-            self._enter([*self._sweep.points()])
-            yield True
-            return
-        size = _FIRST
-        for group in groups:
-            start = 0
-            while start < len(group.points):
-                self._enter(group.points[start : start + size])
-                start += size
-                size = min(2 * size, _MOST)
-                yield True
-
-    def _enter(self, points: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        self._results.addPendingResults(self._sweep.name, points, self._next)
-        self._next += len(points)
+    def complete(self) -> None:
+        """Enter all points that are left, in one transaction."""
+        self._size = len(self._sweep)
+        self.advance()

@@ -119,8 +119,8 @@ class ParallelLab(ChunkedLab, epyc.ParallelLab):
             Store().put(attachment)
         mine = f"{OWN}{sweep.name}"
         enrolment = Enrolment(notebook.current(), sweep)
-        # all of them: another lab at this notebook shall take none for forgotten
-        enrolment.reach(len(sweep))
+        # another lab at this notebook shall take none of them for forgotten
+        enrolment.complete()
         notebook.recordChunks([SentChunk(new_name(), sweep.name, 0, len(sweep), mine, "")])
         ALIVE.add(mine)
         try:

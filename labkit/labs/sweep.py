@@ -27,7 +27,7 @@ __all__ = ["ONLY", "Group", "Sweep", "pickled", "plan"]
 #: What ``only=`` takes.
 ONLY = ("all", "missing", "failed")
 
-#: So many points get their keys together.
+#: So many points are planned together.
 _BLOCK = 4096
 
 
@@ -99,6 +99,12 @@ class Sweep:
         """Return the local packages that hosts may lack."""
         found = (bundle.archive for group in self.groups for bundle in group.bundles())
         return list({a.digest: a for a in found}.values())
+
+    def part(self, start: int, stop: int) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Return key and parameters of the points with these numbers."""
+        if len(self.groups) == 1:
+            return self.groups[0].points[start:stop]
+        return [*itertools.islice(self.points(), start, stop)]
 
     def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield key and parameters of all points, by their numbers."""

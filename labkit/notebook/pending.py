@@ -2,7 +2,7 @@
 
 A single result, which a user has named, is a row. The points of a sweep are numbered. What
 they are is written once, in blocks of up to a thousand; which of them are pending is
-written as ranges of their numbers. A new sweep is one range, and outcomes come in runs of
+written as ranges of their numbers. A new sweep is a few ranges, and outcomes come in runs of
 consecutive numbers: each cuts a range, whatever the number of points.
 
 All functions take the connection of a transaction. Those that read also read notebooks of
@@ -290,7 +290,10 @@ def _assert_new(c: sa.Connection, sweep: str, first: int, stop: int) -> None:
     s = schema.pending.c
     called_so = sa.select(s.job).where(s.job > f"{sweep}-", s.job < f"{sweep}.")
     places = (split_job(job) for job in c.execute(called_so).scalars())
-    if _between(c, sweep, first, stop) or any(p and first <= p[1] < stop for p in places):
+    # a block is there until nothing of it is pending
+    blocks = sa.select(schema.points.c.id).where(overlap(schema.points)).limit(1)
+    known = c.execute(blocks, {"sweep": sweep, "first": first, "stop": stop}).first()
+    if known is not None or any(p and first <= p[1] < stop for p in places):
         raise NotebookError(f"results of sweep {sweep} are pending already")
 
 

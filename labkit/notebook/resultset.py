@@ -169,11 +169,18 @@ class ResultSet(epyc.ResultSet):
         Raises
         ------
         NotebookError
-            When one is pending already.
+            When one is pending already, or lacks parameters; then none is added.
         """
-        for number, (key, params) in enumerate(points, first):
-            self.addSinglePendingResult(params, point.job_name(sweep, number))
-            self._waiting_keys[point.job_name(sweep, number)] = key
+        added: list[str] = []
+        try:
+            for number, (key, params) in enumerate(points, first):
+                job = point.job_name(sweep, number)
+                self.addSinglePendingResult(params, job)
+                added.append(job)
+                self._waiting_keys[job] = key
+        except BaseException:
+            self._forget(added)
+            raise
 
     def pending_keys(self) -> set[str]:
         """Return the keys of the points that are pending."""

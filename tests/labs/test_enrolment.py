@@ -1,5 +1,9 @@
 """Points become pending some at a time, and before they are sent."""
 
+import os
+import signal
+
+import numpy as np
 import pytest
 
 import labkit
@@ -9,7 +13,7 @@ from labkit.labs.enrolment import Enrolment
 from labkit.labs.sweep import plan
 from labkit.notebook import ResultSet
 
-from .experiments import Square
+from .experiments import Fails, Sleeps, Square
 
 
 class Picky(ResultSet):
@@ -54,12 +58,12 @@ def test_points_are_entered_some_at_a_time():
     assert rs.pending_keys() == {key for key, _ in sweep.points()}
 
 
-def test_the_points_of_several_experiments_follow_each_other():
+def test_the_points_of_several_experiments_are_entered_together():
     one, two = Square(), Square()
     pairs = [(e, {"x": x}) for x in range(3) for e in (one, two)]
     rs, sweep = Picky(), plan(pairs, "all", ResultSet())
-    Enrolment(rs, sweep).reach(len(sweep))
-    assert rs.parts == [(0, 2), (2, 1), (3, 3)]
+    Enrolment(rs, sweep).reach(1)
+    assert rs.parts == [(0, 6)]
     assert list(rs.pendingPoints().values()) == [{"x": x} for x in (0, 1, 2, 0, 1, 2)]
 
 
@@ -68,9 +72,27 @@ def test_of_points_that_might_be_refused_all_are_entered_or_none():
     Enrolment(rs, sweep_of(*([x] for x in range(20) if x != 3))).advance()
     assert rs.parts == [(0, 19)]
     refusing = Picky()
-    with pytest.raises(UnstorableValueError):
-        Enrolment(refusing, sweep_of(*([x] for x in range(20)))).advance()
+    mine = Enrolment(refusing, sweep_of(*([x] for x in range(20))))
+    for _ in range(2):
+        with pytest.raises(UnstorableValueError):
+            mine.reach(20)
     assert refusing.pendingResults() == []
+
+
+def test_the_rest_can_be_entered_at_once():
+    rs, sweep = Picky(), sweep_of(*range(20))
+    mine = Enrolment(rs, sweep)
+    mine.advance()
+    mine.complete()
+    mine.reach(99)
+    assert rs.parts == [(0, 2), (2, 18)]
+
+
+def test_memory_keeps_none_of_points_of_which_one_is_refused():
+    rs = ResultSet()
+    with pytest.raises(NotebookError, match="lacks the parameters y"):
+        rs.addPendingResults("s", [("a", {"x": 1, "y": 2}), ("b", {"x": 1})])
+    assert (rs.pendingResults(), rs.pending_keys()) == ([], set())
 
 
 def test_no_points_are_nothing():
@@ -84,9 +106,34 @@ def test_what_is_pending_already_is_an_error():
         Enrolment(rs, sweep).advance()
 
 
-def test_engines_begin_while_others_are_entered_and_get_only_what_is(monkeypatch, cluster_lab):
+@pytest.fixture
+def cluster_lab(cluster, notebook):
+    with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
+        yield lab
+
+
+@pytest.fixture
+def entering(monkeypatch, notebook):
+    """Calls a function before points are entered; it gets the number of the first."""
+
+    def call(function):
+        kind = type(notebook.current())
+        add = kind.addPendingResults
+
+        def add_noted(rs, sweep, points, first=0):
+            function(first)
+            add(rs, sweep, points, first)
+
+        monkeypatch.setattr(kind, "addPendingResults", add_noted)
+
+    return call
+
+
+def test_engines_begin_while_others_are_entered_and_get_only_what_is(
+    monkeypatch, cluster_lab, entering
+):
     done = []
-    submit, add = cluster_lab._submit, type(cluster_lab.notebook().current()).addPendingResults
+    submit = cluster_lab._submit
 
     def submit_noted(chunk, message):
         pending = cluster_lab.notebook().stillPending(chunk.jobs())
@@ -94,26 +141,83 @@ def test_engines_begin_while_others_are_entered_and_get_only_what_is(monkeypatch
         done.append("sent")
         return submit(chunk, message)
 
-    def add_noted(rs, sweep, points, first=0):
-        add(rs, sweep, points, first)
-        done.append("entered")
-
     monkeypatch.setattr(cluster_lab, "_submit", submit_noted)
-    monkeypatch.setattr(type(cluster_lab.notebook().current()), "addPendingResults", add_noted)
-    cluster_lab["x"] = range(40)
+    entering(lambda _: done.append("entered"))
+    cluster_lab["x"] = np.arange(40)
     cluster_lab.runExperiment(Square())
     assert done[0] == "entered"
     assert done.index("sent") < len(done) - done[::-1].index("entered") - 1
     assert cluster_lab.wait(60)
     assert sorted(cluster_lab.dataframe()["x"]) == [*range(40)]
     done.clear()
-    cluster_lab["x"] = [[x] for x in range(40)]
-    cluster_lab.runExperiment(Square())
+    cluster_lab["x"] = [(x,) for x in range(40)]
+    cluster_lab.runExperiment(Fails())
     assert (done[0], done.count("entered")) == ("entered", 1)
-    cluster_lab.wait(60)
+    assert cluster_lab.wait(60)
 
 
-@pytest.fixture
-def cluster_lab(cluster, notebook):
-    with labkit.ClusterLab(notebook, url_file=cluster.connection_file) as lab:
-        yield lab
+def test_what_is_not_entered_when_it_is_interrupted_is_missing(cluster_lab, entering):
+    entering(lambda first: os.kill(os.getpid(), signal.SIGINT) if first > 10 else None)
+    cluster_lab["x"] = range(40)
+    with pytest.raises(KeyboardInterrupt):
+        cluster_lab.runExperiment(Square())
+    assert cluster_lab.wait(60)
+    known = cluster_lab.notebook().numberOfResults()
+    assert len(cluster_lab.missing(Square())) == 40 - known > 0
+
+
+def test_a_drained_lab_enters_no_more(cluster_lab, entering):
+    entered = []
+
+    def drain(first):
+        entered.append(first)
+        if len(entered) == 2:
+            cluster_lab.drain()
+
+    entering(drain)
+    cluster_lab["x"] = range(40)
+    # what a probe has not learnt yet it still asks for
+    cluster_lab.runExperiment(Sleeps(0.06))
+    assert cluster_lab.wait(60)
+    assert entered == [0, 2]
+
+
+def test_what_is_sent_is_noted_while_others_are_entered(monkeypatch, cluster_lab, entering):
+    monkeypatch.setattr(cluster_lab, "_LOOK_S", 0.0)
+    unsent = []
+    entering(lambda first: unsent.append(cluster_lab.notebook().unsentResults()))
+    cluster_lab["x"] = range(40)
+    cluster_lab.runExperiment(Square(), chunk=2)
+    assert cluster_lab.wait(60)
+    # the last to be sent is noted with the next one
+    assert max(map(len, unsent)) <= 2
+
+
+def test_another_lab_takes_none_for_forgotten_while_they_are_entered(
+    notebook, cluster, cluster_lab, entering
+):
+    cluster_lab["x"] = range(40)
+
+    def look(first):
+        cluster_lab.updateResults()
+
+    entering(look)
+    cluster_lab.runExperiment(Square())
+    assert cluster_lab.wait(60)
+    assert cluster_lab.notebook().numberOfResults() == 40
+
+
+def test_a_parallel_lab_is_not_robbed_by_another_one(notebook, entering):
+    entered = []
+    entering(entered.append)
+    lab, other = labkit.ParallelLab(notebook, cores=2), labkit.Lab(notebook)
+    lab["x"] = other["x"] = range(20)
+    submit = lab._submit
+
+    def look(chunk, message):
+        other.missing(Square())
+        return submit(chunk, message)
+
+    lab._submit = look
+    lab.runExperiment(Square())
+    assert (entered, notebook.numberOfResults()) == ([0], 20)

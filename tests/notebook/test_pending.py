@@ -78,6 +78,8 @@ def test_points_of_a_sweep_can_come_one_part_after_another(notebook: DatabaseLab
     assert notebook.pendingResults() == ["s-0", "s-1", f"s-{BLOCK + 4}"]
     with pytest.raises(NotebookError, match="sweep s are pending already"):
         rs.addPendingResults("s", points_of(range(2)), first=BLOCK + 3)
+    with pytest.raises(NotebookError, match="sweep s are pending already"):
+        rs.addPendingResults("s", points_of(range(1)), first=BLOCK + 3)  # its block is there
     rs.addPendingResults("s", points_of(range(9)), first=BLOCK + 5)
 
 
