@@ -54,7 +54,7 @@ def loads() -> list[Load]:
     return [
         Load("20,000 points of 1 ms", [1e-3] * 20_000, 0.70),
         Load("2,000 points of 10 ms", [1e-2] * 2_000, 0.95),
-        Load("400 points of 100 ms", [1e-1] * 400, 0.99),
+        Load("1,000 points of 100 ms", [1e-1] * 1_000, 0.99),
         Load("2,000 points of 0.3 to 300 ms, log-uniform", mix.tolist(), 1 / 1.05),
     ]
 
