@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from labkit.labs.sweep import plan
 from labkit.notebook import ResultSet
 
 from .experiments import Fails, Sleeps, Square
+
+ROOT = Path(__file__).parents[2]
 
 
 class Picky(ResultSet):
@@ -165,6 +170,49 @@ def test_what_is_not_entered_when_it_is_interrupted_is_missing(cluster_lab, ente
     assert cluster_lab.wait(60)
     known = cluster_lab.notebook().numberOfResults()
     assert len(cluster_lab.missing(Square())) == 40 - known > 0
+
+
+KILLED = """
+import os
+import sys
+
+import labkit
+from labkit.labs import enrolment
+from labkit.notebook.sqlresultset import SQLResultSet
+from tests.labs.experiments import Square
+
+enrolment._FIRST, enrolment._MOST = 2, 5
+add = SQLResultSet.addPendingResults
+
+
+def add_or_die(rs, sweep, points, first=0):
+    if first > 10:
+        os.kill(os.getpid(), 9)
+    add(rs, sweep, points, first)
+
+
+SQLResultSet.addPendingResults = add_or_die
+with labkit.SQLiteLabNotebook(sys.argv[1]).open() as notebook:
+    lab = labkit.ClusterLab(notebook, url_file=sys.argv[2])
+    lab["x"] = range(40)
+    lab.runExperiment(Square(), chunk=2)
+"""
+
+
+def test_a_lab_that_is_killed_while_it_enters_points_loses_none(cluster, tmp_path):
+    path, url_file = tmp_path / "killed.db", cluster.connection_file
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), str(url_file)], cwd=ROOT, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    with (
+        labkit.SQLiteLabNotebook(path).open() as notebook,
+        labkit.ClusterLab(notebook, url_file=url_file) as lab,
+    ):
+        lab["x"] = range(40)
+        lab.runExperiment(Square(), only="missing")
+        assert lab.wait(60)
+        assert sorted(lab.dataframe()["x"]) == [*range(40)]
 
 
 def test_a_drained_lab_enters_no_more(cluster_lab, entering):
