@@ -292,7 +292,8 @@ class SQLResultSet(ResultSet):
     def _keys_in(self, c: sa.Connection, only_successful: bool = False) -> set[str]:
         known = columns_of(c, self._number)
         key, status = known.get((METADATA, KEY)), known.get((METADATA, Experiment.STATUS))
-        if key is None or key.kind == "null":
+        if key is None or key.kind != "str":
+            # what is no text is no key of ours, and PostgreSQL joins only text
             return set()
         k: sa.ColumnElement[Any] = sa.column(key.column)
         table = schema.result_set_table(self._about_in(c, schema.result_sets.c.table))

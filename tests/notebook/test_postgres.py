@@ -30,6 +30,7 @@ from labkit.notebook import postgresserver
 from labkit.notebook.dialects import POSTGRESQL
 from labkit.notebook.labnotebook import SentChunk
 from labkit.notebook.postgreswriter import Writer
+from labkit.outcome import KEY
 
 from .equality import same
 from .outcomes import outcome_of
@@ -694,3 +695,10 @@ def test_a_slow_reader_holds_up_no_writer(nb: SQLLabNotebook) -> None:
     for number, _ in enumerate(nb.current().iter_results()):
         nb.addResult(outcome_of({f"new {number}": 0.5, "x": 0.5}))
     assert nb.numberOfResults() == 6
+
+
+def test_what_is_no_text_is_no_key(place: Place) -> None:
+    with place.notebook().open() as notebook:
+        notebook.addResult({"parameters": {}, "metadata": {KEY: 7}, "results": {}})
+        rs = notebook.current()
+        assert (rs.succeeded_keys(), rs.failed_keys()) == (set(), set())
