@@ -117,8 +117,9 @@ class Points(Sequence[_Pair]):
 
     def __iadd__(self, more: Points) -> Self:
         self._reach(len(self))
+        more._reach(len(more))
         self._judge(more._parameters)
-        self._keys += more[:]._keys
+        self._keys += more._keys
         self._parameters += more._parameters
         return self
 

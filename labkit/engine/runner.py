@@ -22,7 +22,6 @@ __all__ = ["Run", "Runner", "batch_of"]
 #: getrusage counts kilobytes, but bytes on macOS.
 _RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024
 
-
 #: The peak of memory counts anew no more often than this, in seconds of processor time: for quick
 #: points that would take a tenth of all, and in so little time no large memory is filled.
 _RESET_S = 1e-3

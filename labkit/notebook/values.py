@@ -169,8 +169,8 @@ def _texts(values: Sequence[str]) -> Sequence[str] | None:
 
 
 def _moments(values: Sequence[datetime]) -> Sequence[str] | None:
-    is_plain = all(value.tzinfo is None and value.fold == 0 for value in values)
-    return [value.isoformat() for value in values] if is_plain else None
+    moments = Moments.of(values)
+    return None if moments is None else moments.texts
 
 
 _Cells = Callable[[Sequence[Any]], Sequence[Any] | None]
