@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import platform
 import threading
@@ -47,6 +48,10 @@ _LEAST_S = 2.0
 
 #: After so long its machine is asked what the matter is, though an answer may still come.
 _PATIENCE_S = 2.0
+
+#: A machine that was out of reach may have been switched off: so long, in seconds, its controller
+#: may take to be started when it is back.
+_START_S = 60.0
 
 #: From one attempt to reach a machine to the next one.
 _PAUSE_S = 0.5
@@ -112,6 +117,8 @@ class Connection:
         self._tunnel: Tunnel | None = None
         self._local: dict[int, int] = {}
         self._is_cut_off = False
+        self._awaited_until = -math.inf
+        self._told = ""
         self.is_tunnelled = False
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
 
@@ -157,7 +164,8 @@ class Connection:
             self._line = _Line(client, hub, courier)
             if self._is_cut_off:
                 logger.warning("%s is back", self._where())
-            self._is_cut_off = False
+            self._is_cut_off, self._told = False, ""
+            self._awaited_until = -math.inf
 
     def _to_own(self, engines: int) -> ipyparallel.Client:
         from labkit.cluster.local import LocalCluster
@@ -298,23 +306,35 @@ class Connection:
     def outlasting(self) -> Iterator[None]:
         """Let pass, after a pause, that the network has cut a tunnel off; it is opened again.
 
-        What is executed in the ``with`` block should be tried again afterwards.
+        So it is when the machine has come back without its controller, which may take a minute
+        to be started. What is executed in the ``with`` block should be tried again afterwards.
         """
         try:
             yield
         except ClusterError as e:
-            if not self._may_pass(e):
-                raise
-            if not self._is_cut_off:
+            if self._is_out_of_reach(e):
+                self._awaited_until = time.monotonic() + _START_S
+            if self._is_out_of_reach(e) or (self._tunnel is not None and self.is_lost()):
                 what, _, _ = str(e).partition(": ")
-                logger.warning("%s; trying again until it is back. What runs there goes on", what)
+                self._tell(f"{what}; trying again until it is back. What runs there goes on")
+            elif time.monotonic() < self._awaited_until:
+                self._tell(f"{e}. It may be about to start: trying again for {_START_S:.0f} s")
+            else:
+                raise
             self._is_cut_off = True
             time.sleep(_PAUSE_S)
 
-    def _may_pass(self, e: ClusterError) -> bool:
+    def _is_out_of_reach(self, e: ClusterError) -> bool:
+        """Test whether the network has cut a tunnel off, or does not let one through."""
         if isinstance(e, HostUnreachableError):
             return e.may_pass
-        return self._tunnel is not None and self.is_lost()
+        return self._tunnel is not None and not self._tunnel.is_open()
+
+    def _tell(self, what: str) -> None:
+        """Say what is waited for, but not at each attempt."""
+        if what != self._told:
+            logger.warning("%s", what)
+        self._told = what
 
     def close(self) -> None:
         """Disconnect; what runs on the cluster goes on."""

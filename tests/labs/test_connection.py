@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from labkit.cluster.asking import begin
-from labkit.errors import ClusterError, ClusterStartError
+from labkit.errors import ClusterError, ClusterStartError, HostUnreachableError
 from labkit.labs import connection as connections
 from labkit.labs.connection import Connection, _asking_why
 from labkit.labs.leftovers import ALIVE, OWN
@@ -53,6 +53,32 @@ def test_an_own_cluster_ends_with_it_or_when_nobody_holds_it():
     del connection
     gc.collect()
     assert not second.is_running()
+
+
+# ---------- what may pass ----------
+
+
+def test_a_controller_may_be_started_after_its_machine_is_back(monkeypatch, caplog):
+    monkeypatch.setattr(connections, "_PAUSE_S", 0)
+    connection = Connection(None, {**NOWHERE, "profile": "shadow"}, nothing)
+
+    def meet(e):
+        with connection.outlasting():
+            raise e
+
+    silence = ClusterStartError("its controller does not answer")
+    with pytest.raises(ClusterStartError):
+        meet(silence)
+    for e in (HostUnreachableError("ctl cannot be reached: no route"), silence, silence):
+        meet(e)
+    assert [record.message for record in caplog.records] == [
+        "ctl cannot be reached; trying again until it is back. What runs there goes on",
+        "its controller does not answer. It may be about to start: trying again for 60 s",
+    ]
+    monkeypatch.setattr(connections, "_START_S", 0)
+    meet(HostUnreachableError("ctl cannot be reached: no route"))
+    with pytest.raises(ClusterStartError):
+        meet(silence)
 
 
 # ---------- why a shadow's controller is silent ----------
