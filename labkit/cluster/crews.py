@@ -69,9 +69,13 @@ class Crew(SSHEngineSetLauncher):  # type: ignore[misc]
         owners = (h for h, agent in self._running.items() if session.startswith(agent.token))
         return next(owners, None)
 
+    def agent_of(self, host: str) -> Agent | None:
+        """Return what is known of a host's agent, if it has one."""
+        return self._running.get(host)
+
     def token_of(self, host: str) -> str | None:
         """Return the token of a host's agent, if it has one."""
-        agent = self._running.get(host)
+        agent = self.agent_of(host)
         return agent.token if agent is not None else None
 
     def started(self) -> dict[str, int]:

@@ -187,13 +187,14 @@ class HostsLauncher(AgentStarter):
 
     # ---------- what the watcher asks for ----------
 
-    def bring_back(self, tokens: Mapping[str, str | None]) -> list[str]:
+    def bring_back(self, agents: Mapping[str, Agent | None]) -> list[str]:
         """Start hosts on which nothing runs, unless somebody has started them meanwhile.
 
         Parameters
         ----------
-        tokens : mapping of str to str or None
-            The hosts, each with the token of its agent that has gone.
+        agents : mapping of str to Agent or None
+            The hosts, each with its agent that has gone, as it was known when the host was
+            asked: one that was just about to be started may be there by now.
 
         Returns
         -------
@@ -206,7 +207,7 @@ class HostsLauncher(AgentStarter):
             When somebody else is at work for long, or has stopped everything.
         """
         with self._held():
-            hosts = [h for h in self.wanted if h in tokens and self.token_of(h) == tokens[h]]
+            hosts = [h for h in self.wanted if h in agents and self.agent_of(h) == agents[h]]
             self._links.at_once(self._end, [host for host in hosts if host in self._running])
             self._launch_all(hosts)
         return hosts

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from labkit.cluster.launchers import HostsLauncher
+from labkit.cluster.roster import Agent
 from labkit.cluster.standing import sessions
 from labkit.cluster.supervisor import is_running
 from labkit.errors import ClusterError
@@ -62,7 +63,7 @@ class _Absence:
     """Since when it has them again."""
     suspects: set[str] = field(default_factory=set)
     """Sessions that say they are registered, and were not known to the controller."""
-    settled: tuple[str | None, int] | None = None
+    settled: tuple[Agent | None, int] | None = None
     """With which agent, and how many engines, nothing is to be done for it."""
     said: str = ""
     """What was last told of it."""
@@ -154,7 +155,7 @@ class Watcher:
         if absence.whole_since is not None:
             absence.whole_since = None
             absence.due = now + _BACK_OFF_S[min(absence.tries, len(_BACK_OFF_S) - 1)]
-        if absence.settled != (self._launcher.token_of(host), engines):
+        if absence.settled != (self._launcher.agent_of(host), engines):
             absence.settled = None
         return absence.settled is None and now >= absence.due
 
@@ -165,7 +166,7 @@ class Watcher:
 
     def _attend(self, hosts: Iterable[str]) -> None:
         """Find out what is wrong with hosts, and do something about it."""
-        tokens = {host: self._launcher.token_of(host) for host in hosts}
+        agents = {host: self._launcher.agent_of(host) for host in hosts}
         answers = self._launcher.reach(hosts)
         for host in hosts:
             self._absences[host].put_off(time.monotonic())
@@ -183,12 +184,12 @@ class Watcher:
             elif "gone" not in answer:
                 self._mend(host, answer["engines"])
                 if _is_hopeless(answer["engines"], self._known):
-                    absence.settled = tokens[host], there[host]
+                    absence.settled = agents[host], there[host]
             elif answer["given_up"]:
-                absence.settled = tokens[host], there[host]
+                absence.settled = agents[host], there[host]
                 self._say(host, _GIVEN_UP.format(host=host))
             else:
-                gone[host] = tokens[host]
+                gone[host] = agents[host]
         if late:
             self._launcher.settle(late, self._known)
         self._bring_back(gone)
@@ -208,7 +209,7 @@ class Watcher:
         elif lost:
             absence.due = time.monotonic() + _BACK_OFF_S[1]
 
-    def _bring_back(self, gone: Mapping[str, str | None]) -> None:
+    def _bring_back(self, gone: Mapping[str, Agent | None]) -> None:
         """Start hosts on which nothing runs any more."""
         done = self._launcher.bring_back(gone) if gone else []
         for host in done:

@@ -257,11 +257,37 @@ def test_a_scale_of_a_host_out_of_reach_is_done_later(agents, count):
 # ---------- several processes ----------
 
 
+def test_what_others_start_while_a_watcher_looks_is_left_to_them(agents, monkeypatch):
+    starting, watching = agents.launcher(), agents.launcher()
+    called, seen = starting._called, []
+
+    def call(host, token, mark):
+        # it is written down that it is about to begin, and a host that is asked has nothing
+        watching.update()
+        assert "gone" in watching.reach([host])[host]
+        seen.append(watching.agent_of(host))
+        return called(host, token, mark)
+
+    monkeypatch.setattr(starting, "_called", call)
+    starting._start(None)
+    (engine,) = alive(agents.engines())
+    assert watching.bring_back({"here": seen[0]}) == []
+    assert alive(agents.engines()) == [engine]
+
+
+def test_what_somebody_was_killed_over_is_started_by_a_watcher(agents):
+    agents.launcher()._expect(["here"])
+    watching = agents.launcher()
+    watching.update()
+    assert watching.bring_back({"here": watching.agent_of("here")}) == ["here"]
+    assert len(alive(agents.engines())) == 1
+
+
 def test_nothing_is_brought_back_after_a_stop_by_others(agents):
     launcher = agents.started()
     asyncio.run(agents.launcher().stop())
     with pytest.raises(ClusterError, match="somebody has stopped these engines meanwhile"):
-        launcher.bring_back({"here": launcher.token_of("here")})
+        launcher.bring_back({"here": launcher.agent_of("here")})
     assert not agents.left()
 
 

@@ -425,7 +425,7 @@ def test_a_host_that_comes_late_gets_engines_and_one_that_is_not_wanted_gets_non
     assert len(bed["h1"].processes("ipyparallel.engine ")) == 2
     # who comes later finds that somebody has started it
     code = "import labkit; launcher = labkit.Cluster.running('cluster').launcher; "
-    code += "print(launcher.bring_back({'h1': 'labkit-gone', 'h2': None, 'h3': None}))"
+    code += "print(launcher.bring_back(dict.fromkeys(['h1', 'h2', 'h3'])))"
     assert running.on_ctl(sys.executable, "-c", code) == "[]\n"
     assert not bed["h2"].processes("labkit-", "ipyparallel")
     # one that is killed while it starts hosts has not learnt the numbers of their agents

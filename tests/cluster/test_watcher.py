@@ -11,6 +11,7 @@ import pytest
 
 from labkit.cluster import watcher as module
 from labkit.cluster.local import LocalCluster
+from labkit.cluster.roster import Agent
 from labkit.cluster.standing import sessions
 from labkit.cluster.watcher import Watcher, watch
 from labkit.cluster.watcherprocess import WatcherProcess
@@ -37,8 +38,8 @@ class FakeLauncher:
     def host_of(self, session):
         return "h1"
 
-    def token_of(self, host):
-        return "token"
+    def agent_of(self, host):
+        return Agent(1, "token", self._engines)
 
     def reach(self, hosts):
         self.reached += 1
@@ -178,7 +179,7 @@ class FakeSupplier:
 def test_it_looks_after_others_while_a_host_gets_its_environment(client):
     launcher = FakeLauncher(2, {"gone": True, "given_up": False})
     launcher.failures = {"h1": "it has no environment yet, and gets one"}
-    launcher.bring_back = lambda tokens: [*tokens]
+    launcher.bring_back = lambda agents: [*agents]
     supplier = FakeSupplier()
     watcher = Watcher(launcher, client, supplier)
     for _ in range(3):
