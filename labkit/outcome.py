@@ -8,7 +8,7 @@ from datetime import datetime
 from numbers import Number
 from typing import Any
 
-from labkit.errors import ResultsStructureException
+from labkit import errors
 from labkit.experiment import Experiment
 
 __all__ = [
@@ -56,7 +56,7 @@ def check(outcome: Any) -> Outcome:
         and isinstance(outcome.get(METADATA), dict)
     ):
         return outcome
-    raise ResultsStructureException(outcome)
+    raise errors.ResultsStructureException(outcome)
 
 
 def flatten(results: Any) -> Iterator[Outcome]:
@@ -80,7 +80,7 @@ def flatten(results: Any) -> Iterator[Outcome]:
         elif isinstance(inside, dict):
             yield outcome
         else:
-            raise ResultsStructureException(outcome)
+            raise errors.ResultsStructureException(outcome)
 
 
 def failure(parameters: Mapping[str, Any], e: BaseException) -> Outcome:

@@ -20,7 +20,6 @@ from labkit.cluster.arrival import Arrival, assert_any, none_of, wait_for_arriva
 from labkit.cluster.controllerlauncher import REUSE, FamilyLauncher, why_ended, write_private
 from labkit.cluster.folders import replace_text
 from labkit.cluster.interruptible import Interruptible
-from labkit.cluster.inventory import load
 from labkit.cluster.launchers import HostsLauncher
 from labkit.cluster.standing import EngineStatus, Standing, sessions
 from labkit.errors import ClusterError, ClusterStartError, ProfileError
@@ -99,6 +98,9 @@ class Cluster(Interruptible):
         ProfileError
             When the profile is there and was changed by hand.
         """
+        # inventories are read with a library that takes its time, and clusters run without them
+        from labkit.cluster.inventory import load
+
         plan = profiles.plan(load(path), name=profile)
         if plan.handmade:
             raise ProfileError(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.cluster import sshconfig
 from labkit.cluster.interpreters import SENT, is_sent
-from labkit.cluster.inventory import Host, Inventory
 from labkit.engine.threads import THREADS, limited
 from labkit.errors import InventoryError
+
+if TYPE_CHECKING:
+    from labkit.cluster.inventory import Host, Inventory
+
+    _Describe = Callable[[Inventory, Host], Any]
 
 __all__ = ["CONTROLLER", "ENGINE", "STARTER", "configs"]
 
@@ -121,9 +125,6 @@ def _starter(inventory: Inventory) -> Iterator[str]:
 def _count(inventory: Inventory) -> str:
     count = len(inventory.hosts)
     return f"{count} host{'s' * (count != 1)}"
-
-
-_Describe = Callable[[Inventory, Host], Any]
 
 
 def _entries(inventory: Inventory, describe: _Describe) -> Iterator[tuple[str, Any]]:

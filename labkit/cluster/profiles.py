@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.cluster.commands import start_command
 from labkit.cluster.configs import CONTROLLER, ENGINE, STARTER, configs
@@ -19,9 +20,11 @@ from labkit.cluster.folders import (
     remove_unfinished,
     replace_texts,
 )
-from labkit.cluster.inventory import Inventory, load
 from labkit.cluster.shadow import Shadow, shadow_in
 from labkit.errors import InventoryError, ProfileError, suggestion
+
+if TYPE_CHECKING:
+    from labkit.cluster.inventory import Inventory
 
 __all__ = [
     "Change",
@@ -228,6 +231,9 @@ class Profile:
         """Tell how it stands to its inventory, in a few words."""
         if self.inventory is None:
             return "not labkit's"
+        # inventories are read with a library that takes its time, and clusters run without them
+        from labkit.cluster.inventory import load
+
         try:
             inventory = replace(load(self.inventory), profile=self.name)
             current = configs(inventory, stock=self.stock)
