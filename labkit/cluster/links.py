@@ -86,6 +86,10 @@ class Links:
             raise ClusterError(f"{host}: no connection can be opened from here: {e}") from e
         with self._lock:
             self._open.add(channel)
+        if self.given_up.is_set():
+            # while it was opened, and nobody could cut it
+            channel.close()
+            raise ClusterError(f"{host}: given up")
         return channel
 
     def cut(self) -> None:
