@@ -59,6 +59,7 @@ ROOMS = {
     "cache": set(),
     "errors": set(),
     "garbage": set(),
+    "lightepyc": set(),
     "attachment": FOUNDATION,
     "batch": FOUNDATION,
     "bundle": FOUNDATION,
@@ -70,14 +71,14 @@ ROOMS = {
     "outcome": FOUNDATION,
     "parameter": FOUNDATION,
     "source": FOUNDATION,
-    "engine": FOUNDATION,
+    "engine": FOUNDATION | {"lightepyc"},
     "notebook": FOUNDATION,
     "cluster": FOUNDATION | {"engine"},
     "matrixprofile": FOUNDATION | {"engine", "notebook"},
     "labs": FOUNDATION | {"engine", "notebook", "cluster"},
 }
 ROOMS["cli"] = set(ROOMS)
-ROOMS["__main__"] = {"cli"}
+ROOMS["__main__"] = {"cli", "lightepyc"}
 
 
 def is_room(name: str) -> bool:

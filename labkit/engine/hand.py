@@ -48,7 +48,7 @@ _LOOK_S = 0.1
 _MAIN = """
 import os, sys
 sys.path[:] = sys.argv.pop().split(os.pathsep)
-from labkit.engine import lightepyc
+from labkit import lightepyc
 lightepyc.install()
 from labkit.engine.worker import serve
 serve()

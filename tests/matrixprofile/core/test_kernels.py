@@ -105,7 +105,7 @@ def test_near_matches_are_told_apart() -> None:
     """Copies that differ by 1e-9: the recurrence cannot tell which is nearest; the join can."""
     rng = np.random.default_rng(5)
     motif = rng.normal(size=60)
-    copies = [motif + 1e-9 * rng.normal(size=60) for _ in range(40)]
+    copies = [motif + 1e-9 * rng.normal(size=60) for _ in range(12)]
     x = np.concatenate([part for c in copies for part in (c, rng.normal(size=60))])
     assert_is_profile(selfjoin(x, 50), distances(x, x, 50, 13))
 
