@@ -142,7 +142,7 @@ class EndsOnce(labkit.Experiment):
     def do(self, params):
         with self.file.open("a") as lines:
             print(params["x"], file=lines)
-        time.sleep(0.05)  # so long, and its outcome is written at once
+        time.sleep(0.2)  # so long, and its outcome is written at once
         if params["x"] == 2 and self.file.read_text().split().count("2") == 1:
             os._exit(1)
         return {}
