@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from labkit.labs.progress import Progress, shell
 from labkit.labs.recording import Runs, count, record
 from labkit.labs.rehearsal import Piece, Rehearsal
 from labkit.labs.resumed import Resumed, fetch, messages_of, on_their_way
+from labkit.labs.stopping import interrupt
 from labkit.labs.sweep import Sweep
 from labkit.labs.traffic import Sent
 from labkit.notebook.labnotebook import SentChunk
@@ -44,10 +44,6 @@ _SEE_OFF_S = 5.0
 
 #: From one question to the next, while messages are on their way.
 _MOMENT_S = 0.05
-
-#: How long what is cancelled may take to end, in seconds, before it is let be; and how often to
-#: look for it.
-_STOPPING_S, _AGAIN_S = 5.0, 0.1
 
 
 class ClusterLab(ChunkedLab, epyc.ClusterLab):
@@ -423,31 +419,7 @@ timeout, cluster_id
         if inherited:
             client.abort(inherited, block=False)
             messages.update(inherited)
-        self._interrupt(messages, [f for f in concerned if not isinstance(f, Resumed)])
-
-    def _interrupt(self, messages: set[str], answers: list[Any]) -> None:
-        """Have engines stop that have begun with some messages.
-
-        The hub may still have to read which engine has got which: it is asked until all the
-        answers are there. What comes to an engine only now, that will do away with by itself.
-        """
-        connection = self._connected()
-        told: set[tuple[int, str]] = set()
-        seen: set[tuple[int, str]] | None = None
-        deadline = time.monotonic() + _STOPPING_S
-        while True:
-            status = connection.hub.status(verbose=True)
-            found = {(n, m) for n, has in status.items() for m in messages & {*has["tasks"]}}
-            due = found - told if seen is None else found & seen - told
-            if busy := sorted({n for n, _ in due}):
-                # an engine that has begun with something else meanwhile is asked to do it again
-                connection.client.send_signal(signal.SIGINT, targets=busy, block=False)
-            told, seen = told | due, found
-            answers = list(wait(answers, _AGAIN_S).not_done)
-            if not answers or time.monotonic() > deadline:
-                return
-            # inherited ones the hub has known all along
-            messages = set(messages_of(answers))
+        interrupt(self._connected(), messages, [f for f in concerned if not isinstance(f, Resumed)])
 
     def _is_engine_loss(self, e: BaseException) -> bool:
         # ipyparallel's controller answers for the engine, with the name of its own exception
