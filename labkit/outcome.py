@@ -59,8 +59,8 @@ def check(outcome: Any) -> Outcome:
     raise errors.ResultsStructureException(outcome)
 
 
-def flatten(results: Any) -> Iterator[Outcome]:
-    """Yield the single outcomes of a results dict, of nested ones, or of a list of them.
+def flatten(results: Any) -> list[Outcome]:
+    """Return the single outcomes of a results dict, of nested ones, or of a list of them.
 
     Raises
     ------
@@ -70,13 +70,20 @@ def flatten(results: Any) -> Iterator[Outcome]:
     Examples
     --------
     >>> single = {"parameters": {"a": 1}, "metadata": {}, "results": {"b": 2}}
-    >>> list(flatten({"parameters": {}, "metadata": {}, "results": [single]})) == [single]
+    >>> flatten({"parameters": {}, "metadata": {}, "results": [single]}) == [single]
     True
     """
+    # most often it is one, for which to go through it would take longer than an empty run
+    if isinstance(results, dict) and isinstance(results.get(RESULTS), dict):
+        return [check(results)]
+    return [*_flattened(results)]
+
+
+def _flattened(results: Any) -> Iterator[Outcome]:
     for outcome in results if isinstance(results, list) else [results]:
         inside = check(outcome).get(RESULTS)
         if isinstance(inside, list):
-            yield from flatten(inside)
+            yield from _flattened(inside)
         elif isinstance(inside, dict):
             yield outcome
         else:

@@ -79,7 +79,7 @@ class Runner:
             cpu_before = time.process_time()
             self._reset_next = cpu_before + _RESET_S
         try:
-            outcomes = list(flatten(self._experiment.set(dict(parameters)).run()))
+            outcomes = flatten(self._experiment.set(dict(parameters)).run())
         except (Exception, SystemExit) as e:
             outcomes = [failure(parameters, e)]
         used = resource.getrusage(resource.RUSAGE_SELF)

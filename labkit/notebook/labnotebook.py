@@ -199,7 +199,7 @@ class LabNotebook(epyc.LabNotebook):
         LabNotebookLockedException, ResultSetLockedException
         """
         rs = self._chosen(tag)
-        outcomes = list(flatten(results))
+        outcomes = flatten(results)
         rs.assertUnlocked()
         self.assertUnlocked()
         rs.addResults(outcomes)
@@ -220,7 +220,7 @@ class LabNotebook(epyc.LabNotebook):
             The result set of runs that were not pending; by default the current one.
         """
         self.assertUnlocked()
-        for job, outcomes in [(job, list(flatten(outcome))) for job, outcome in runs]:
+        for job, outcomes in [(job, flatten(outcome)) for job, outcome in runs]:
             holder = self._holding(job)
             rs = self._chosen(tag) if holder is None else holder
             rs.addResults(outcomes)
