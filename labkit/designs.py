@@ -17,6 +17,7 @@ from epyc import ExperimentalConfiguration
 
 from labkit.errors import DesignException
 from labkit.parameter import Range, values
+from labkit.point import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,7 @@ __all__ = [
     "PointwiseDesign",
     "RandomDesign",
     "SobolDesign",
+    "columns_of",
 ]
 
 
@@ -77,6 +79,19 @@ class Design(epyc.Design):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no experiments(e, ps)")
 
+    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+        """Return the values of each parameter, one for each point, in the order of the points.
+
+        A design may tell them so, too, which takes less than a dict for each point; None when it
+        does not. One that inherits this and has an ``experiments`` of its own does not either.
+
+        Parameters
+        ----------
+        ps : mapping
+            As :meth:`experiments` takes it; and it raises the same.
+        """
+        return None
+
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({given})"
@@ -107,6 +122,10 @@ class FactorialDesign(epyc.FactorialDesign, Design):
 
         A :class:`~labkit.experiment.Range` cannot be enumerated and is refused.
         """
+        return _configuration(e, Table(self.columns(ps)))
+
+    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Return the values of each parameter."""
         import numpy as np
 
         lists = _lists(self, ps)
@@ -117,7 +136,7 @@ class FactorialDesign(epyc.FactorialDesign, Design):
         for name, listed in lists.items():
             period //= len(listed)
             columns[name] = [listed[i] for i in (order // period % len(listed)).tolist()]
-        return _configuration(e, _points(columns))
+        return columns
 
 
 class PointwiseDesign(epyc.PointwiseDesign, Design):
@@ -139,6 +158,10 @@ class PointwiseDesign(epyc.PointwiseDesign, Design):
         Ranges that differ in length are refused, and a
         :class:`~labkit.experiment.Range` is.
         """
+        return _configuration(e, Table(self.columns(ps)))
+
+    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Return the values of each parameter."""
         lists = _lists(self, ps)
         lengths = {name: len(listed) for name, listed in lists.items()}
         count = max(lengths.values(), default=0)
@@ -147,8 +170,7 @@ class PointwiseDesign(epyc.PointwiseDesign, Design):
             raise DesignException(
                 f"PointwiseDesign needs as many values of each parameter, or a single one: {given}"
             )
-        columns = {n: v if len(v) == count else v * count for n, v in lists.items()}
-        return _configuration(e, _points(columns))
+        return {n: v if len(v) == count else v * count for n, v in lists.items()}
 
 
 class _SamplingDesign(Design):
@@ -171,9 +193,13 @@ class _SamplingDesign(Design):
         the order in which they come. A combination of lists and whole numbers can come
         more than once. When nothing varies, there is nothing to sample: that is refused.
         """
+        return _configuration(e, Table(self.columns(ps)))
+
+    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Return the values of each parameter."""
         ranges = {name: values(name, given) for name, given in ps.items()}
         if not ranges:
-            return []
+            return {}
         varying = sorted(n for n, r in ranges.items() if isinstance(r, Range) or len(r) > 1)
         if not varying:
             raise DesignException(
@@ -182,8 +208,7 @@ class _SamplingDesign(Design):
             )
         fractions = dict(zip(varying, self._fractions(len(varying)).T.tolist(), strict=True))
         first = [0.0] * self.n
-        columns = {name: _sampled(r, fractions.get(name, first)) for name, r in ranges.items()}
-        return _configuration(e, _points(columns))
+        return {name: _sampled(r, fractions.get(name, first)) for name, r in ranges.items()}
 
     def _generator(self) -> np.random.Generator:
         import numpy as np
@@ -335,6 +360,13 @@ class PointsDesign(Design):
         return _configuration(e, [{**p, **constants} for p in self.points])
 
 
+def columns_of(design: epyc.Design, ps: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+    """Return the points of a design as columns, if it tells them so: :meth:`Design.columns`."""
+    definitions = (vars(kind) for kind in type(design).__mro__)
+    first = next(found for found in definitions if "experiments" in found or "columns" in found)
+    return design.columns(ps) if isinstance(design, Design) and "columns" in first else None
+
+
 def _lists(design: Design, ranges: Mapping[str, Any]) -> dict[str, list[Any]]:
     lists: dict[str, list[Any]] = {}
     for name, given in ranges.items():
@@ -348,17 +380,8 @@ def _lists(design: Design, ranges: Mapping[str, Any]) -> dict[str, list[Any]]:
     return lists
 
 
-def _configuration(e: Any, points: list[dict[str, Any]]) -> ExperimentalConfiguration:
+def _configuration(e: Any, points: Iterable[dict[str, Any]]) -> ExperimentalConfiguration:
     return [(e, p) for p in points]
-
-
-def _points(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    count = len(next(iter(columns.values()), ()))
-    points: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, column in columns.items():
-        for point, value in zip(points, column, strict=True):
-            point[name] = value
-    return points
 
 
 def _sampled(r: list[Any] | Range, fractions: list[float]) -> list[Any]:

@@ -14,8 +14,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from math import isfinite
-from operator import itemgetter, methodcaller
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, overload
 
 from labkit.errors import UnhashableParameterError, with_article
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "Table",
     "are_plain",
     "canonical",
     "generator",
@@ -189,6 +190,43 @@ def key(
     return keys(experiment, version, repetition)(parameters)
 
 
+class Table(Sequence[dict[str, Any]]):
+    """The parameters of points that all have the same, as columns: a dict is made when it is used.
+
+    Parameters
+    ----------
+    columns : mapping of str to list
+        The values of each parameter, one for each point.
+
+    Examples
+    --------
+    >>> table = Table({"x": [1, 2, 3], "y": [4, 5, 6]})
+    >>> table[0], [*table[1:]]
+    ({'x': 1, 'y': 4}, [{'x': 2, 'y': 5}, {'x': 3, 'y': 6}])
+    """
+
+    def __init__(self, columns: Mapping[str, list[Any]]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        points: list[dict[str, Any]] = [{} for _ in range(len(self))]
+        for name, column in self.columns.items():
+            for point, value in zip(points, column, strict=True):
+                point[name] = value
+        return iter(points)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Table: ...
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | Table:
+        chosen = {name: column[place] for name, column in self.columns.items()}
+        return Table(chosen) if isinstance(place, slice) else chosen
+
+
 class keys:  # noqa: N801  # a function, for its users
     """A function from parameters to the point's key: :func:`key`, for many points.
 
@@ -234,20 +272,18 @@ class keys:  # noqa: N801  # a function, for its users
 
     def all(self, points: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the keys of points, of which most have the same parameters: far sooner."""
-        if _are_named_alike(points):
+        if columns := _columns(points):
             # else one cannot be hashed, which is told below
             with contextlib.suppress(TypeError, RecursionError):
-                return [*self._hashed(self._texts(points))]
+                return [*self._hashed(self._texts(columns))]
         return [*map(self, points)]
 
-    def _texts(self, points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    def _texts(self, columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
         """Return what the keys of points with the same parameters are made from."""
-        labels = _labels(self._experiment, points[0])
-        columns: list[Iterable[str]] = [itertools.repeat(",{")]
-        for name, label in labels:
-            column = [*map(itemgetter(name), points)]
-            columns += [itertools.repeat(label), _column(column)]
-        return map("".join, zip(*columns, itertools.repeat(self._end), strict=False))
+        parts: list[Iterable[str]] = [itertools.repeat(",{")]
+        for name, label in _labels(self._experiment, columns):
+            parts += [itertools.repeat(label), _column(columns[name])]
+        return map("".join, zip(*parts, itertools.repeat(self._end), strict=False))
 
     def _hashed(self, texts: Iterable[str]) -> Iterator[str]:
         copy = self._start.copy
@@ -267,8 +303,9 @@ def are_plain(points: Sequence[Mapping[str, Any]]) -> bool:
     >>> are_plain([{"x": 1}, {"x": "a"}]), are_plain([{"x": 1}, {"y": 1}]), are_plain([{"x": []}])
     (True, False, False)
     """
-    values = itertools.chain.from_iterable(map(methodcaller("values"), points))
-    return _are_named_alike(points) and all(map(_is_plain, set(map(type, values))))
+    columns = _columns(points)
+    types = set(map(type, itertools.chain.from_iterable(columns.values())))
+    return bool(columns) and all(map(_is_plain, types))
 
 
 def _is_plain(kind: type) -> bool:
@@ -276,11 +313,18 @@ def _is_plain(kind: type) -> bool:
     return is_numpy or kind in _PLAIN
 
 
-def _are_named_alike(points: Sequence[Mapping[str, Any]]) -> bool:
-    """Test whether points have the same parameters, whose names are text."""
+def _columns(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Sequence[Any]]:
+    """Return the values of each parameter; nothing unless all points have the same.
+
+    Nor do they have columns when a name is no text.
+    """
+    if isinstance(points, Table):
+        return points.columns if set(map(type, points.columns)) == {str} else {}
     names = set(itertools.chain.from_iterable(points))
     types = set(map(type, itertools.chain.from_iterable(points)))
-    return types == {str} and set(map(len, points)) == {len(names)}
+    if types != {str} or set(map(len, points)) != {len(names)}:
+        return {}
+    return {name: [*map(itemgetter(name), points)] for name in names}
 
 
 def _column(values: Sequence[Any]) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from operator import itemgetter
 from typing import Any, Self, overload
@@ -67,7 +67,7 @@ class Points(Sequence[_Pair]):
     def choose(
         self,
         parameters: Sequence[dict[str, Any]],
-        wanted: Callable[[Sequence[str]], Iterable[bool]],
+        wanted: Callable[[Sequence[str]], Sequence[bool]],
     ) -> None:
         """Add those points that are wanted, as their keys tell.
 
@@ -77,14 +77,18 @@ class Points(Sequence[_Pair]):
             When a point has none.
         """
         keys = self._make_keys(parameters)
-        pairs = [*compress(zip(keys, parameters, strict=True), wanted(keys))]
+        are_wanted = wanted(keys)
+        if not any(are_wanted):
+            return
+        pairs = [*compress(zip(keys, parameters, strict=True), are_wanted)]
         self._judge([point for _, point in pairs])
         self._keys += [key for key, _ in pairs]
         self._parameters += [point for _, point in pairs]
 
     def _judge(self, parameters: Sequence[dict[str, Any]]) -> None:
         if self._are_plain and parameters:
-            self._are_plain = are_plain([*self._parameters[:1], *parameters])
+            names = (self._parameters or parameters)[0].keys()
+            self._are_plain = parameters[0].keys() == names and are_plain(parameters)
 
     def _reach(self, stop: int) -> None:
         """Make the keys before this place."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import labkit
 from labkit.designs import (
     Design,
     ExperimentalConfiguration,
@@ -19,6 +20,7 @@ from labkit.designs import (
     PointwiseDesign,
     RandomDesign,
     SobolDesign,
+    columns_of,
 )
 from labkit.errors import DesignException, LabkitError, ParameterError
 from labkit.experiment import Experiment
@@ -100,6 +102,40 @@ def test_an_empty_range_is_an_error_that_names_its_parameter(design):
 @pytest.mark.parametrize("design", [d for d in ALL if not isinstance(d, PointsDesign)], ids=repr)
 def test_no_parameters_give_no_points(design):
     assert design.experiments(None, {}) == []
+
+
+@pytest.mark.parametrize(
+    "design",
+    [FactorialDesign(seed=1), PointwiseDesign(), *(kind(4) for kind in SAMPLING)],
+    ids=repr,
+)
+def test_columns_are_the_same_points(design):
+    ranges = {"a": [1, 2], "b": 3, "c": ["x", "y"]}
+    columns = columns_of(design, ranges)
+    assert list(columns) == ["a", "b", "c"]
+    rows = zip(*columns.values(), strict=True)
+    assert [dict(zip(columns, row, strict=True)) for row in rows] == points_of(design, ranges)
+
+
+class OnlyFirst(FactorialDesign):
+    """Chooses among the points, and does not know of columns."""
+
+    def experiments(self, e, ps):
+        """Return one point."""
+        return super().experiments(e, ps)[:1]
+
+
+@pytest.mark.parametrize(
+    "design", [PointsDesign([{"a": 1}]), epyc.FactorialDesign(), OnlyFirst(), Design()], ids=type
+)
+def test_other_designs_tell_no_columns(design):
+    assert columns_of(design, {"a": [1, 2]}) is None
+
+
+def test_a_lab_runs_the_points_of_a_design_that_chooses_among_them():
+    lab = labkit.Lab(design=OnlyFirst())
+    lab["a"] = [1, 2]
+    assert len(lab.missing(Experiment())) == 1
 
 
 def test_a_design_must_say_its_points():

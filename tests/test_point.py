@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import labkit
 from labkit.errors import ParameterError, UnhashableParameterError
-from labkit.point import canonical, generator, key, keys
+from labkit.point import Table, are_plain, canonical, generator, key, keys
 
 WIDE = 2**64
 
@@ -364,6 +364,13 @@ def test_keys_of_points_with_the_same_parameters(chosen, data):
     points = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(chosen, values)), max_size=6))
     key_of = keys("walks.Walk", 1)
     assert key_of.all(points) == [*map(key_of, points)]
+    columns = {name: [point[name] for point in points] for name in points[0]} if points else {}
+    table = Table(columns)
+    assert key_of.all(table) == [*map(key_of, table)]
+    assert are_plain(table) == are_plain([*table])
+    if columns:
+        assert ([*table], len(table), table[-1]) == (points, len(points), points[-1])
+        assert [*table[1:]] == points[1:]
 
 
 def test_keys_of_mappings_that_make_up_values():

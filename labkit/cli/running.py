@@ -26,7 +26,7 @@ from labkit.errors import (
 )
 from labkit.experiment import space
 from labkit.labs.lab import Lab
-from labkit.labs.sweep import plan
+from labkit.labs.sweep import blocks_of_pairs, plan
 from labkit.notebook import LabNotebook, ResultSet, SQLiteLabNotebook
 
 __all__ = ["Forecast", "Place", "Report", "Request", "forecast", "run"]
@@ -74,7 +74,7 @@ class Request:
                 "name one by --set, such as --set x=1,2,3"
             )
         pairs = self.prepare(Lab()).experiments(self.experiment)
-        return [key for key, _ in plan(pairs, "all", ResultSet()).points()]
+        return [key for key, _ in plan(blocks_of_pairs(pairs), "all", ResultSet()).points()]
 
     def prepare(self, lab: Lab) -> Lab:
         """Give a lab the ranges, and return it."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import epyc
 
-from labkit.designs import FactorialDesign
+from labkit.designs import FactorialDesign, columns_of
 from labkit.engine.capture import Capture
 from labkit.engine.runner import Runner
 from labkit.errors import (
@@ -29,7 +30,15 @@ from labkit.garbage import uncollected
 from labkit.labs.leftovers import Leftovers
 from labkit.labs.progress import Progress
 from labkit.labs.recording import Recorder
-from labkit.labs.sweep import ONLY, Group, Sweep, plan
+from labkit.labs.sweep import (
+    ONLY,
+    Block,
+    Group,
+    Sweep,
+    blocks_of_columns,
+    blocks_of_pairs,
+    plan,
+)
 from labkit.notebook import LabNotebook
 from labkit.outcome import ATTEMPT
 from labkit.parameter import values
@@ -146,6 +155,23 @@ class Lab(epyc.Lab):
         DesignException
             When the ranges do not fit the design.
         """
+        pairs: list[tuple[epyc.Experiment, dict[str, Any]]]
+        pairs = self._design.experiments(e, self._ranges(e))
+        return pairs
+
+    def _blocks(self, e: epyc.Experiment) -> Iterator[Block]:
+        """Return all points, as columns where the design tells them so."""
+        if type(self).experiments is not Lab.experiments:
+            # a user's lab, which may choose among the points
+            return blocks_of_pairs(self.experiments(e))
+        ranges = self._ranges(e)
+        columns = columns_of(self._design, ranges)
+        if columns is None:
+            return blocks_of_pairs(self._design.experiments(e, ranges))
+        return blocks_of_columns(e, columns)
+
+    def _ranges(self, e: epyc.Experiment | None) -> dict[str, Any]:
+        """Return the values of each parameter; warn of one that may be a slip."""
         ranges = {} if e is None else space(e)
         for name in self._parameters.keys() - ranges.keys() if ranges else ():
             close = difflib.get_close_matches(name, ranges, n=1)
@@ -153,11 +179,9 @@ class Lab(epyc.Lab):
                 warnings.warn(
                     f"{type(e).__qualname__} declares {close[0]}, and the lab has {name} besides: "
                     f"if that is a slip, del lab[{name!r}]",
-                    stacklevel=4,
+                    stacklevel=_outside(),
                 )
-        pairs: list[tuple[epyc.Experiment, dict[str, Any]]]
-        pairs = self._design.experiments(e, ranges | self._parameters)
-        return pairs
+        return ranges | self._parameters
 
     # ---------- running ----------
 
@@ -228,7 +252,7 @@ class Lab(epyc.Lab):
             raise ParameterError(f"only={only!r}{suggestion(str(only), ONLY)}")
         rs = self.notebook().current()
         with uncollected():
-            sweep = plan(self.experiments(e), only, rs)
+            sweep = plan(self._blocks(e), only, rs)
         for group in sweep.groups:
             self._warn_if_changed(group.facts, rs)
         sweep.groups = [group for group in sweep.groups if group.points]
@@ -266,7 +290,7 @@ class Lab(epyc.Lab):
         """
         with contextlib.suppress(NotebookInUseError):  # its writer settles that
             self._settle()
-        sweep = plan(self.experiments(e), "missing", self.notebook().current())
+        sweep = plan(self._blocks(e), "missing", self.notebook().current())
         return [parameters for _, parameters in sweep.points()]
 
     def _run(self, sweep: Sweep) -> None:
@@ -366,6 +390,14 @@ class Lab(epyc.Lab):
             self.notebook().resultSet(tag).finish()
             self.notebook().commit()
         return bool(created)
+
+
+def _outside() -> int:
+    """Return how many calls above this one's caller labkit was called, as warnings count it."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "labkit":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def checked_chunk(chunk: Any) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -19,10 +19,19 @@ from labkit.bundle import Bundle, bundles_of
 from labkit.errors import ExperimentError, with_article
 from labkit.experiment import attachments, identity
 from labkit.notebook.resultset import ResultSet
+from labkit.point import Table
 from labkit.points import Points
 from labkit.source import innermost
 
-__all__ = ["ONLY", "Group", "Sweep", "pickled", "plan"]
+__all__ = [
+    "ONLY",
+    "Group",
+    "Sweep",
+    "blocks_of_columns",
+    "blocks_of_pairs",
+    "pickled",
+    "plan",
+]
 
 #: What ``only=`` takes.
 ONLY = ("all", "missing", "failed")
@@ -112,15 +121,17 @@ class Sweep:
             yield from group.points
 
 
-def plan(
-    pairs: Iterable[tuple[epyc.Experiment, dict[str, Any]]], only: str, rs: ResultSet
-) -> Sweep:
+#: An experiment, and points at which it runs.
+Block = tuple[epyc.Experiment, Sequence[dict[str, Any]]]
+
+
+def plan(blocks: Iterable[Block], only: str, rs: ResultSet) -> Sweep:
     """Choose what has to be run.
 
     Parameters
     ----------
-    pairs : iterable of (experiment, parameters)
-        What the design gave.
+    blocks : iterable of (experiment, points)
+        What the design gave: :func:`blocks_of_pairs` or :func:`blocks_of_columns`.
     only : str
         ``all`` of them; the ``missing`` ones, without a success and not pending; or
         those whose runs have all ``failed`` and that are not pending.
@@ -134,7 +145,7 @@ def plan(
     """
     groups: dict[int, Group] = {}
     wanted = None if only == "all" else _chooser(only, rs)
-    for e, points in _in_blocks(pairs):
+    for e, points in blocks:
         if id(e) not in groups:
             keys = point.keys(identity(e), _version(e))
             groups[id(e)] = Group(e, provenance.of_experiment(e), Points(keys.all))
@@ -150,9 +161,14 @@ def plan(
     return Sweep(uuid.uuid4().hex[:16], [*groups.values()])
 
 
-def _in_blocks(
-    pairs: Iterable[tuple[epyc.Experiment, dict[str, Any]]],
-) -> Iterator[tuple[epyc.Experiment, list[dict[str, Any]]]]:
+def blocks_of_columns(e: epyc.Experiment, columns: Mapping[str, list[Any]]) -> Iterator[Block]:
+    """Yield the points of an experiment, as a design tells them in columns."""
+    points = Table(columns)
+    for start in range(0, len(points), _BLOCK):
+        yield e, points[start : start + _BLOCK]
+
+
+def blocks_of_pairs(pairs: Iterable[tuple[epyc.Experiment, dict[str, Any]]]) -> Iterator[Block]:
     """Yield experiments with points that follow each other, not too many together."""
     rest = iter(pairs)
     while block := list(itertools.islice(rest, _BLOCK)):
@@ -169,7 +185,7 @@ def _version(e: epyc.Experiment) -> int | str:
     return version
 
 
-def _chooser(only: str, rs: ResultSet) -> Callable[[Sequence[str]], Iterable[bool]]:
+def _chooser(only: str, rs: ResultSet) -> Callable[[Sequence[str]], Sequence[bool]]:
     """Return a function that tells of keys which points are to be run, each key once."""
     if only == "failed":
         left = rs.failed_keys() - rs.pending_keys()
@@ -177,10 +193,10 @@ def _chooser(only: str, rs: ResultSet) -> Callable[[Sequence[str]], Iterable[boo
     left_out = rs.succeeded_keys()
     left_out |= rs.pending_keys()
 
-    def missing(keys: Sequence[str]) -> Iterable[bool]:
+    def missing(keys: Sequence[str]) -> Sequence[bool]:
         # most often all are there, and that is seen at once
         if left_out.issuperset(keys):
-            return itertools.repeat(False, len(keys))
+            return [False] * len(keys)
         return [_put(key, left_out) for key in keys]
 
     return missing

@@ -13,7 +13,7 @@ import labkit
 from labkit.errors import NotebookError, UnstorableValueError
 from labkit.labs import enrolment
 from labkit.labs.enrolment import Enrolment
-from labkit.labs.sweep import plan
+from labkit.labs.sweep import blocks_of_pairs, plan
 from labkit.notebook import ResultSet
 
 from .experiments import Fails, Sleeps, Square
@@ -37,7 +37,7 @@ class Picky(ResultSet):
 
 def sweep_of(*values):
     e = Square()
-    return plan([(e, {"x": x}) for x in values], "all", ResultSet())
+    return plan(blocks_of_pairs((e, {"x": x}) for x in values), "all", ResultSet())
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_points_are_entered_some_at_a_time():
 def test_the_points_of_several_experiments_are_entered_together():
     one, two = Square(), Square()
     pairs = [(e, {"x": x}) for x in range(3) for e in (one, two)]
-    rs, sweep = Picky(), plan(pairs, "all", ResultSet())
+    rs, sweep = Picky(), plan(blocks_of_pairs(pairs), "all", ResultSet())
     Enrolment(rs, sweep).reach(1)
     assert rs.parts == [(0, 6)]
     assert list(rs.pendingPoints().values()) == [{"x": x} for x in (0, 1, 2, 0, 1, 2)]

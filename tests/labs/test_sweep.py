@@ -6,11 +6,29 @@ import pytest
 
 import labkit
 from labkit.errors import ExperimentError
-from labkit.labs.sweep import pickled, plan
+from labkit.labs import sweep as sweeps
+from labkit.labs.sweep import blocks_of_columns, blocks_of_pairs, pickled
 from labkit.notebook import ResultSet
 from labkit.outcome import KEY
 
 from .experiments import Square
+
+
+def plan(pairs, only, rs):
+    """Plan what a design gave as pairs."""
+    return sweeps.plan(blocks_of_pairs(pairs), only, rs)
+
+
+def test_columns_are_the_points_that_pairs_are():
+    e, rs = Square(), ResultSet()
+    columns = {"x": list(range(10_000)), "y": ["a", "b"] * 5_000}
+    pairs = [(e, {"x": x, "y": "ab"[x % 2]}) for x in range(10_000)]
+    points = list(plan(pairs, "all", rs).points())
+    assert list(sweeps.plan(blocks_of_columns(e, columns), "all", rs).points()) == points
+    metadata = {KEY: points[7][0], labkit.Experiment.STATUS: True}
+    rs.addSingleResult({"parameters": {}, "metadata": metadata, "results": {}})
+    missing = sweeps.plan(blocks_of_columns(e, columns), "missing", rs)
+    assert list(missing.points()) == points[:7] + points[8:]
 
 
 def test_a_design_may_give_each_point_its_experiment():
