@@ -79,19 +79,6 @@ class Design(epyc.Design):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no experiments(e, ps)")
 
-    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-        """Return the values of each parameter, one for each point, in the order of the points.
-
-        A design may tell them so, too, which takes less than a dict for each point; None when it
-        does not. One that inherits this and has an ``experiments`` of its own does not either.
-
-        Parameters
-        ----------
-        ps : mapping
-            As :meth:`experiments` takes it; and it raises the same.
-        """
-        return None
-
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({given})"
@@ -122,10 +109,9 @@ class FactorialDesign(epyc.FactorialDesign, Design):
 
         A :class:`~labkit.experiment.Range` cannot be enumerated and is refused.
         """
-        return _configuration(e, Table(self.columns(ps)))
+        return _configuration(e, Table(self._columns(ps)))
 
-    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Return the values of each parameter."""
+    def _columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
         import numpy as np
 
         lists = _lists(self, ps)
@@ -158,10 +144,9 @@ class PointwiseDesign(epyc.PointwiseDesign, Design):
         Ranges that differ in length are refused, and a
         :class:`~labkit.experiment.Range` is.
         """
-        return _configuration(e, Table(self.columns(ps)))
+        return _configuration(e, Table(self._columns(ps)))
 
-    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Return the values of each parameter."""
+    def _columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
         lists = _lists(self, ps)
         lengths = {name: len(listed) for name, listed in lists.items()}
         count = max(lengths.values(), default=0)
@@ -193,10 +178,9 @@ class _SamplingDesign(Design):
         the order in which they come. A combination of lists and whole numbers can come
         more than once. When nothing varies, there is nothing to sample: that is refused.
         """
-        return _configuration(e, Table(self.columns(ps)))
+        return _configuration(e, Table(self._columns(ps)))
 
-    def columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Return the values of each parameter."""
+    def _columns(self, ps: Mapping[str, Any]) -> dict[str, list[Any]]:
         ranges = {name: values(name, given) for name, given in ps.items()}
         if not ranges:
             return {}
@@ -360,11 +344,26 @@ class PointsDesign(Design):
         return _configuration(e, [{**p, **constants} for p in self.points])
 
 
+#: What makes points of columns, and nothing else.
+_BY_COLUMNS = {kind.experiments for kind in (FactorialDesign, PointwiseDesign, _SamplingDesign)}
+
+
 def columns_of(design: epyc.Design, ps: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """Return the points of a design as columns, if it tells them so: :meth:`Design.columns`."""
-    definitions = (vars(kind) for kind in type(design).__mro__)
-    first = next(found for found in definitions if "experiments" in found or "columns" in found)
-    return design.columns(ps) if isinstance(design, Design) and "columns" in first else None
+    """Return the values of each parameter, one for each point, where a design can tell these.
+
+    They take less than a dict for each point. A design that has an ``experiments`` of its own
+    tells none.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    ps : mapping
+        As its ``experiments`` takes it; and it raises the same.
+    """
+    is_known = getattr(design.experiments, "__func__", None) in _BY_COLUMNS
+    kinds = FactorialDesign, PointwiseDesign, _SamplingDesign
+    return design._columns(ps) if is_known and isinstance(design, kinds) else None
 
 
 def _lists(design: Design, ranges: Mapping[str, Any]) -> dict[str, list[Any]]:

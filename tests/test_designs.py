@@ -118,11 +118,17 @@ def test_columns_are_the_same_points(design):
 
 
 class OnlyFirst(FactorialDesign):
-    """Chooses among the points, and does not know of columns."""
+    """Chooses among the points."""
 
     def experiments(self, e, ps):
         """Return one point."""
         return super().experiments(e, ps)[:1]
+
+
+def first_of(design, monkeypatch):
+    """Have a design, or all of its class, choose one point."""
+    chosen = FactorialDesign.experiments
+    monkeypatch.setattr(design, "experiments", lambda *a: chosen(FactorialDesign(), *a[-2:])[:1])
 
 
 @pytest.mark.parametrize(
@@ -132,10 +138,24 @@ def test_other_designs_tell_no_columns(design):
     assert columns_of(design, {"a": [1, 2]}) is None
 
 
-def test_a_lab_runs_the_points_of_a_design_that_chooses_among_them():
-    lab = labkit.Lab(design=OnlyFirst())
+def test_a_lab_runs_the_points_that_are_chosen(monkeypatch):
+    def points(design):
+        lab = labkit.Lab(design=design)
+        lab["a"] = [1, 2]
+        return len(lab.missing(Experiment()))
+
+    assert points(OnlyFirst()) == 1
+    assert points(FactorialDesign()) == 2
+    with monkeypatch.context() as patch:
+        own = FactorialDesign()
+        first_of(own, patch)
+        assert points(own) == 1
+        first_of(FactorialDesign, patch)
+        assert points(FactorialDesign()) == 1
+    lab = labkit.Lab()
     lab["a"] = [1, 2]
-    assert len(lab.missing(Experiment())) == 1
+    lab.experiments = lambda e: [(e, {"a": 3})]
+    assert lab.missing(Experiment()) == [{"a": 3}]
 
 
 def test_a_design_must_say_its_points():

@@ -1,5 +1,6 @@
 """What hands and commands have of epyc, and how they get the rest."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ from pathlib import Path
 import epyc
 import pytest
 
+import labkit
 from labkit.lightepyc import _contents
 
 SOURCE = Path(epyc.__file__).read_text()
@@ -127,15 +129,99 @@ def test_what_epyc_does_not_have_is_told_as_ever():
     assert module == "No module named 'epyc.labs'"
 
 
+def test_an_epyc_without_its_source_is_imported_as_ever(tmp_path):
+    shutil.copytree(Path(epyc.__file__).parent, tmp_path / "epyc")
+    compile_all = [sys.executable, "-W", "ignore", "-m", "compileall", "-b", "-q"]
+    subprocess.run([*compile_all, tmp_path / "epyc"], check=True)
+    for file in (tmp_path / "epyc").rglob("*.py"):
+        file.unlink()
+    code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "from labkit import lightepyc\nlightepyc.install()\nimport epyc\n"
+    code += "print(type(epyc), epyc.__file__)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == f"<class 'module'> {tmp_path / 'epyc' / '__init__.pyc'}\n"
+
+
+def test_a_hand_is_light():
+    class Asks(labkit.Experiment):
+        x = labkit.Parameter([1])
+
+        def do(self, params):
+            import cloudpickle
+
+            cloudpickle.dumps(lambda: epyc.Logger)
+            return {"has_pandas": "pandas" in sys.modules}
+
+    with labkit.ParallelLab(cores=1) as lab:
+        lab.runExperiment(Asks())
+        assert lab.wait()
+        (result,) = lab.results()
+    assert result[labkit.Experiment.RESULTS] == {"has_pandas": False}, result
+
+
+def test_a_command_is_light(tmp_path):
+    labkit.SQLiteLabNotebook(tmp_path / "nb.db").close()
+    command = [sys.executable, "-X", "importtime", "-m", "labkit", "notebook", "show"]
+    done = subprocess.run(
+        [*command, tmp_path / "nb.db"], capture_output=True, text=True, check=True
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert imported & {"pandas", "joblib", "ipyparallel"} == {"pandas"}
+
+
 def test_an_epyc_that_was_imported_stays():
     code = "import epyc\nfrom labkit import lightepyc\nlightepyc.install()\nprint(type(epyc))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "<class 'module'>\n"
 
 
+def test_it_can_be_pickled_and_stays_what_it_is():
+    execute(
+        """
+        import cloudpickle, pickle
+        def ask():
+            return epyc.Logger
+        assert pickle.loads(cloudpickle.dumps(ask))() == epyc.Logger
+        assert pickle.loads(pickle.dumps(epyc)) is epyc
+        """
+    )
+
+
+def test_threads_that_ask_at_once_all_get_it():
+    execute(
+        """
+        import threading, time
+        put, found = type(epyc).__setattr__, []
+        def late(package, name, value):
+            time.sleep(0.2)
+            put(package, name, value)
+        type(epyc).__setattr__ = late
+        def ask():
+            found.append(epyc.Design)
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [epyc.Design] * 4
+        """
+    )
+
+
 @pytest.mark.parametrize(
     "more",
-    ["import os", "Lab = Lab or None", "from os import path", "def f(): pass", "Lab.use('x')"],
+    [
+        "import os",
+        "Lab = Lab or None",
+        "from os import path",
+        "def f(): pass",
+        "Lab.use('x')",
+        "Logger.upper()",
+        "from .lab import *",
+        "from .lab import Lab as Laboratory",
+        "from .more.labs import OtherLab",
+        "from . import lab",
+    ],
 )
 def test_an_epyc_that_does_more_is_not_made_light(more):
     assert _contents(SOURCE) is not None

@@ -142,7 +142,8 @@ class Shadow:
             if self._is_of(fetched):
                 return ClusterStartError(
                     f"the controller of {self.origin} does not answer, though its connection "
-                    f"file is there; on {self.machine}: {self._remedy(fetched.by_labkit)}"
+                    f"file is there; on {self.machine}: {self._remedy(fetched.by_labkit)}",
+                    may_pass=True,
                 )
         except (ClusterError, ProfileError) as e:
             return e if isinstance(e, ClusterError) else ClusterStartError(str(e))
@@ -287,7 +288,8 @@ def _fetch(destination: str, profile: str, limit_s: float = _FETCH_S) -> _Fetche
     if state == "idle":
         raise ClusterStartError(
             f"the cluster of profile {profile} does not run on {destination}; start it there: "
-            f"{start_command(profile, by_labkit=by == 'labkit')}"
+            f"{start_command(profile, by_labkit=by == 'labkit')}",
+            may_pass=True,
         )
     try:
         _parsed(text)

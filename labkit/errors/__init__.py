@@ -327,30 +327,33 @@ class ProfileError(LabkitError, RuntimeError):
 
 
 class ClusterError(LabkitError, RuntimeError):
-    """The cluster cannot do what is asked of it."""
-
-
-class ClusterStartError(ClusterError, TimeoutError):
-    """A cluster did not come up in time, or not at all."""
-
-
-class HostUnreachableError(ClusterError, ConnectionError):
-    """A machine that ssh does not get to, or is not let in to.
+    """The cluster cannot do what is asked of it.
 
     Parameters
     ----------
     message : str
         What happened, and what to do.
     may_pass : bool, optional
-        Whether it may work later with nothing changed, as when there is no network.
+        Whether it may work later with nothing changed here.
     """
 
-    def __init__(self, message: str, may_pass: bool = True) -> None:
+    def __init__(self, message: str, may_pass: bool = False) -> None:
         Exception.__init__(self, message)
         self.may_pass = may_pass
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.may_pass)
+
+
+class ClusterStartError(ClusterError, TimeoutError):
+    """A cluster did not come up in time, or not at all; it may pass while one is starting."""
+
+
+class HostUnreachableError(ClusterError, ConnectionError):
+    """A machine that ssh does not get to, or is not let in to; it may pass, with a network."""
+
+    def __init__(self, message: str, may_pass: bool = True) -> None:
+        super().__init__(message, may_pass)
 
 
 class EngineLostError(ClusterError):

@@ -118,7 +118,7 @@ class Connection:
         self._local: dict[int, int] = {}
         self._is_cut_off = False
         self._awaited_until = -math.inf
-        self._told = ""
+        self._told: set[str] = set()
         self.is_tunnelled = False
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
 
@@ -164,7 +164,8 @@ class Connection:
             self._line = _Line(client, hub, courier)
             if self._is_cut_off:
                 logger.warning("%s is back", self._where())
-            self._is_cut_off, self._told = False, ""
+            self._is_cut_off = False
+            self._told.clear()
             self._awaited_until = -math.inf
 
     def _to_own(self, engines: int) -> ipyparallel.Client:
@@ -312,13 +313,14 @@ class Connection:
         try:
             yield
         except ClusterError as e:
-            if self._is_out_of_reach(e):
+            is_out_of_reach = self._is_out_of_reach(e)
+            if is_out_of_reach:
                 self._awaited_until = time.monotonic() + _START_S
-            if self._is_out_of_reach(e) or (self._tunnel is not None and self.is_lost()):
+            if is_out_of_reach or (self._tunnel is not None and self.is_lost()):
                 what, _, _ = str(e).partition(": ")
                 self._tell(f"{what}; trying again until it is back. What runs there goes on")
-            elif time.monotonic() < self._awaited_until:
-                self._tell(f"{e}. It may be about to start: trying again for {_START_S:.0f} s")
+            elif self._is_about_to_start(e):
+                self._tell(f"trying again for {_START_S:.0f} s, as it may be about to start: {e}")
             else:
                 raise
             self._is_cut_off = True
@@ -330,11 +332,15 @@ class Connection:
             return e.may_pass
         return self._tunnel is not None and not self._tunnel.is_open()
 
+    def _is_about_to_start(self, e: ClusterError) -> bool:
+        """Test whether a machine was out of reach a moment ago, and only lacks its controller."""
+        return e.may_pass and time.monotonic() < self._awaited_until
+
     def _tell(self, what: str) -> None:
-        """Say what is waited for, but not at each attempt."""
-        if what != self._told:
+        """Say what is waited for, once."""
+        if what not in self._told:
             logger.warning("%s", what)
-        self._told = what
+        self._told.add(what)
 
     def close(self) -> None:
         """Disconnect; what runs on the cluster goes on."""

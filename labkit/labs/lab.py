@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import epyc
@@ -161,8 +161,8 @@ class Lab(epyc.Lab):
 
     def _blocks(self, e: epyc.Experiment) -> Iterator[Block]:
         """Return all points, as columns where the design tells them so."""
-        if type(self).experiments is not Lab.experiments:
-            # a user's lab, which may choose among the points
+        if getattr(self.experiments, "__func__", None) is not _EXPERIMENTS:
+            # a user's, which may choose among the points
             return blocks_of_pairs(self.experiments(e))
         ranges = self._ranges(e)
         columns = columns_of(self._design, ranges)
@@ -392,12 +392,21 @@ class Lab(epyc.Lab):
         return bool(created)
 
 
+#: What gives the points of the design, and no others.
+_EXPERIMENTS = Lab.experiments
+
+
 def _outside() -> int:
     """Return how many calls above this one's caller labkit was called, as warnings count it."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "labkit":
+    while frame.f_back is not None and _is_ours(frame):
         level, frame = level + 1, frame.f_back
     return level
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] == "labkit"
 
 
 def checked_chunk(chunk: Any) -> int | None:

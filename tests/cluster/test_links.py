@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from labkit.cluster import links
+from labkit.errors import ClusterError
+
 from .testbed import ROOT, python
 
 #: Asks h1 for its logs; prints the answer.
@@ -52,6 +55,22 @@ def test_no_jump_host_asks_anything(ask, bed):
     told = ask(config, "-J", "h2", environment=environment, limit_s=12.0)
     assert "failed" in told
     assert not (bed.folder / "asked").exists()
+
+
+def test_what_is_opened_while_all_is_given_up_is_cut(monkeypatch):
+    given_up = links.Links({"here": {"local": True}}, [], sys.executable)
+
+    class Late(links.Channel):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+            given_up.cut()
+
+    made = []
+    monkeypatch.setattr(links, "Channel", Late)
+    with pytest.raises(ClusterError, match="here: given up"):
+        given_up.connect("here", links.new_token(), 5)
+    assert made[0].join(5)
 
 
 #: Asks h2 under many names for its logs, all at once, through h1, and starts and stops an agent

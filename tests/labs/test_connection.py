@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -66,19 +67,37 @@ def test_a_controller_may_be_started_after_its_machine_is_back(monkeypatch, capl
         with connection.outlasting():
             raise e
 
-    silence = ClusterStartError("its controller does not answer")
+    silence = ClusterStartError("its controller does not answer", may_pass=True)
     with pytest.raises(ClusterStartError):
         meet(silence)
     for e in (HostUnreachableError("ctl cannot be reached: no route"), silence, silence):
         meet(e)
     assert [record.message for record in caplog.records] == [
         "ctl cannot be reached; trying again until it is back. What runs there goes on",
-        "its controller does not answer. It may be about to start: trying again for 60 s",
+        "trying again for 60 s, as it may be about to start: its controller does not answer",
     ]
+    for e in (
+        ClusterStartError("the connection file is another's"),
+        HostUnreachableError("ctl lets nobody in", may_pass=False),
+    ):
+        with pytest.raises(ClusterError):
+            meet(e)
     monkeypatch.setattr(connections, "_START_S", 0)
     meet(HostUnreachableError("ctl cannot be reached: no route"))
     with pytest.raises(ClusterStartError):
         meet(silence)
+
+
+def test_a_tunnel_that_ends_may_be_the_end_of_a_machine(monkeypatch):
+    monkeypatch.setattr(connections, "_PAUSE_S", 0)
+    connection = Connection(None, {**NOWHERE, "profile": "shadow"}, nothing)
+    silence = ClusterStartError("its controller does not answer", may_pass=True)
+    connection._tunnel = SimpleNamespace(is_open=lambda: False, close=nothing)
+    with connection.outlasting():
+        raise ClusterError("it has not answered for 7 s")
+    connection._end_tunnel()
+    with connection.outlasting():
+        raise silence
 
 
 # ---------- why a shadow's controller is silent ----------

@@ -239,10 +239,12 @@ def test_an_undeclared_parameter_that_looks_like_a_declared_one_is_said(lab):
         steps = labkit.Parameter([1])
 
     lab["stps"] = [1]
-    with pytest.warns(
-        UserWarning, match=r"Walk declares steps, and the lab has stps.*del lab\['stps'\]"
-    ):
+    said = r"Walk declares steps, and the lab has stps.*del lab\['stps'\]"
+    with pytest.warns(UserWarning, match=said) as caught:
         lab.runExperiment(Walk())
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(UserWarning, match=said):
+        exec("lab.experiments(e)", {"lab": lab, "e": Walk()})
     assert lab.wait()
 
 
