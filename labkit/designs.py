@@ -17,7 +17,7 @@ from epyc import ExperimentalConfiguration
 
 from labkit.errors import DesignException
 from labkit.parameter import Range, values
-from labkit.point import Table
+from labkit.table import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -344,8 +344,9 @@ class PointsDesign(Design):
         return _configuration(e, [{**p, **constants} for p in self.points])
 
 
-#: What makes points of columns, and nothing else.
-_BY_COLUMNS = {kind.experiments for kind in (FactorialDesign, PointwiseDesign, _SamplingDesign)}
+_COLUMNAR = FactorialDesign, PointwiseDesign, _SamplingDesign
+#: What makes points of columns, and nothing else; a user may put something in its place.
+_BY_COLUMNS = {kind.experiments for kind in _COLUMNAR}
 
 
 def columns_of(design: epyc.Design, ps: Mapping[str, Any]) -> dict[str, list[Any]] | None:
@@ -362,8 +363,7 @@ def columns_of(design: epyc.Design, ps: Mapping[str, Any]) -> dict[str, list[Any
         As its ``experiments`` takes it; and it raises the same.
     """
     is_known = getattr(design.experiments, "__func__", None) in _BY_COLUMNS
-    kinds = FactorialDesign, PointwiseDesign, _SamplingDesign
-    return design._columns(ps) if is_known and isinstance(design, kinds) else None
+    return design._columns(ps) if is_known and isinstance(design, _COLUMNAR) else None
 
 
 def _lists(design: Design, ranges: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -15,15 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from math import isfinite
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UnhashableParameterError, with_article
+from labkit.table import Table
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
-    "Table",
     "are_plain",
     "canonical",
     "generator",
@@ -188,43 +188,6 @@ def key(
     False
     """
     return keys(experiment, version, repetition)(parameters)
-
-
-class Table(Sequence[dict[str, Any]]):
-    """The parameters of points that all have the same, as columns: a dict is made when it is used.
-
-    Parameters
-    ----------
-    columns : mapping of str to list
-        The values of each parameter, one for each point.
-
-    Examples
-    --------
-    >>> table = Table({"x": [1, 2, 3], "y": [4, 5, 6]})
-    >>> table[0], [*table[1:]]
-    ({'x': 1, 'y': 4}, [{'x': 2, 'y': 5}, {'x': 3, 'y': 6}])
-    """
-
-    def __init__(self, columns: Mapping[str, list[Any]]) -> None:
-        self.columns = columns
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        points: list[dict[str, Any]] = [{} for _ in range(len(self))]
-        for name, column in self.columns.items():
-            for point, value in zip(points, column, strict=True):
-                point[name] = value
-        return iter(points)
-
-    @overload
-    def __getitem__(self, place: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, place: slice) -> Table: ...
-    def __getitem__(self, place: int | slice) -> dict[str, Any] | Table:
-        chosen = {name: column[place] for name, column in self.columns.items()}
-        return Table(chosen) if isinstance(place, slice) else chosen
 
 
 class keys:  # noqa: N801  # a function, for its users

@@ -79,6 +79,7 @@ class Points(Sequence[_Pair]):
         keys = self._make_keys(parameters)
         are_wanted = wanted(keys)
         if not any(are_wanted):
+            # nor is a dict for any of them
             return
         pairs = [*compress(zip(keys, parameters, strict=True), are_wanted)]
         self._judge([point for _, point in pairs])

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import labkit
 from labkit.errors import ParameterError, UnhashableParameterError
-from labkit.point import Table, are_plain, canonical, generator, key, keys
+from labkit.point import are_plain, canonical, generator, key, keys
+from labkit.table import Table
 
 WIDE = 2**64
 

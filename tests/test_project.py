@@ -54,6 +54,7 @@ FOUNDATION = {
     "outcome",
     "parameter",
     "source",
+    "table",
 }
 ROOMS = {
     "cache": set(),
@@ -71,6 +72,7 @@ ROOMS = {
     "outcome": FOUNDATION,
     "parameter": FOUNDATION,
     "source": FOUNDATION,
+    "table": set(),
     "engine": FOUNDATION | {"lightepyc"},
     "notebook": FOUNDATION,
     "cluster": FOUNDATION | {"engine"},

@@ -116,8 +116,8 @@ class Connection:
         self._line: _Line | None = None
         self._tunnel: Tunnel | None = None
         self._local: dict[int, int] = {}
-        self._is_cut_off = False
         self._awaited_until = -math.inf
+        #: What was told of a tunnel that is cut off.
         self._told: set[str] = set()
         self.is_tunnelled = False
         self._end_own: weakref.finalize[..., Any] = weakref.finalize(self, _nothing)
@@ -162,9 +162,8 @@ class Connection:
             hub = Hub(client, self._where())
             courier = Courier(client, hub, self._wake, self.own is not None)
             self._line = _Line(client, hub, courier)
-            if self._is_cut_off:
+            if self._told:
                 logger.warning("%s is back", self._where())
-            self._is_cut_off = False
             self._told.clear()
             self._awaited_until = -math.inf
 
@@ -323,7 +322,6 @@ class Connection:
                 self._tell(f"trying again for {_START_S:.0f} s, as it may be about to start: {e}")
             else:
                 raise
-            self._is_cut_off = True
             time.sleep(_PAUSE_S)
 
     def _is_out_of_reach(self, e: ClusterError) -> bool:

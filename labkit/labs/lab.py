@@ -270,7 +270,7 @@ class Lab(epyc.Lab):
                 f"the source of {name} is not that of the earlier outcomes of version "
                 f"{version!r}: if it computes something else now, give the class another version",
                 SourceChangedWarning,
-                stacklevel=4,
+                stacklevel=_outside(),
             )
 
     def _settle(self) -> None:

@@ -19,9 +19,9 @@ from labkit.bundle import Bundle, bundles_of
 from labkit.errors import ExperimentError, with_article
 from labkit.experiment import attachments, identity
 from labkit.notebook.resultset import ResultSet
-from labkit.point import Table
 from labkit.points import Points
 from labkit.source import innermost
+from labkit.table import Table
 
 __all__ = [
     "ONLY",

@@ -239,7 +239,7 @@ def test_a_fold_may_end_anywhere(place: Place, monkeypatch: pytest.MonkeyPatch, 
     owner = {"_complete": arrays_module, "link": arrays_module.os}.get(point, Path)
     original = getattr(owner, point)
     said = []
-    for number in range(16):
+    for number in range(30):
         notebook = place.notebook()
         notebook.addResult([outcome_of({"number": number, "array": array_of(number)})])
         said.append(number)
