@@ -7,6 +7,7 @@ are compiled once and then run with tuples: SQLAlchemy itself would take a dict 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,9 @@ __all__ = [
 
 #: The number of the connection's schema in PostgreSQL, which has the notebook's tables.
 HERE = "quote_ident(current_schema())::regnamespace::oid"
+
+#: So many values every SQLite takes in one statement.
+_MOST_VALUES = 999
 
 #: Beyond this a double does not hold each integer.
 _EXACT_IN_DOUBLE = 2**53
@@ -99,9 +103,25 @@ def insert_rows(
     unique : str, optional
         A column: rows whose value is there already are passed over.
     """
-    if rows:
-        text = _insert_text(c.dialect.name, table, tuple(names), unique)
-        c.exec_driver_sql(text, list(rows))
+    text = _insert_text(c.dialect.name, table, tuple(names), unique)
+    # SQLite takes a third less time for many in one statement, and lets other threads run
+    together = max(_MOST_VALUES // len(names), 1) if c.dialect.name == "sqlite" else 1
+    rest = len(rows) % together if together > 1 else len(rows)
+    whole = rows[: len(rows) - rest]
+    if whole:
+        cells = itertools.chain.from_iterable(whole)
+        statements = [*zip(*[cells] * (together * len(names)), strict=True)]
+        c.exec_driver_sql(_of_rows(text, len(names), together), statements)
+    if rest:
+        c.exec_driver_sql(text, list(rows[len(rows) - rest :]))
+
+
+def _of_rows(text: str, columns: int, rows: int) -> str:
+    """Return an INSERT of one row as one of several."""
+    row = f"({', '.join('?' * columns)})"
+    # the last one: the name of a column could be the same
+    before, _, behind = text.rpartition(row)
+    return before + ", ".join([row] * rows) + behind
 
 
 @functools.lru_cache(maxsize=32)
