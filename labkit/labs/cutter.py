@@ -17,6 +17,9 @@ from labkit.labs.traffic import Sent
 
 __all__ = ["Cutter"]
 
+#: In this time, quick points are run and their answer is there.
+_MOMENT_S = 0.02
+
 #: Tells how many engines there are now.
 _Width = Callable[[], int]
 
@@ -136,6 +139,8 @@ def _probe(
                 position += size
         if position == len(whole.points):
             break
+        # an answer that comes at once shall not wait for what is prepared
+        wait_for(sizes, timeout=_MOMENT_S, return_when=FIRST_COMPLETED)
         while not any(future.done() for future in sizes) and prepare():
             pass
         left_s = max(0.0, deadline - time.monotonic())

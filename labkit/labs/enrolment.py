@@ -8,8 +8,9 @@ from labkit.notebook.resultset import ResultSet
 
 __all__ = ["Enrolment"]
 
-#: So many points are entered first: engines begin while the others are prepared.
-_FIRST = 4096
+#: So many points are entered first: engines begin while the others are prepared. And so many at
+#: a time while engines answer soon, since what they ask for has to wait meanwhile.
+_FEW = 4096
 
 #: And so many at most: each time is a transaction, for which whoever records has to wait.
 _MOST = 2**16
@@ -37,31 +38,32 @@ class Enrolment:
         groups = sweep.groups
         # those of other experiments may have other parameters
         is_safe = len(groups) == 1 and groups[0].points.are_plain
-        self._size = _FIRST if is_safe else len(sweep)
+        self._few = self._more = _FEW if is_safe else len(sweep)
 
     def advance(self) -> bool:
-        """Enter some more points, and return whether there were any.
+        """Enter a few more points, and return whether there were any.
 
         Raises
         ------
         NotebookError, UnstorableValueError
             When the notebook refuses one: then none of the sweep is entered.
         """
-        if self._next == len(self._sweep):
-            return False
-        with uncollected():
-            points = self._sweep.part(self._next, self._next + self._size)
-            self._results.addPendingResults(self._sweep.name, points, self._next)
-        self._next += len(points)
-        self._size = min(2 * self._size, _MOST)
-        return True
+        return self._enter(self._few)
 
     def reach(self, stop: int) -> None:
-        """Make sure that all points before this number are entered."""
-        while self._next < stop and self.advance():
-            pass
+        """Make sure that all points before this number are entered, in ever larger steps."""
+        while self._next < stop and self._enter(self._more):
+            self._more = min(2 * self._more, _MOST)
 
     def complete(self) -> None:
         """Enter all points that are left, in one transaction."""
-        self._size = len(self._sweep)
-        self.advance()
+        self._enter(len(self._sweep))
+
+    def _enter(self, count: int) -> bool:
+        if self._next == len(self._sweep):
+            return False
+        with uncollected():
+            points = self._sweep.part(self._next, self._next + count)
+            self._results.addPendingResults(self._sweep.name, points, self._next)
+        self._next += len(points)
+        return True

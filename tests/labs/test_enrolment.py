@@ -42,7 +42,7 @@ def sweep_of(*values):
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(enrolment, "_FIRST", 2)
+    monkeypatch.setattr(enrolment, "_FEW", 2)
     monkeypatch.setattr(enrolment, "_MOST", 5)
 
 
@@ -54,11 +54,11 @@ def test_points_are_entered_some_at_a_time():
     assert rs.parts == [(0, 2)]
     mine.reach(2)
     assert rs.parts == [(0, 2)], "they are there"
-    mine.reach(7)
-    assert rs.parts == [(0, 2), (2, 4), (6, 5)]
+    mine.reach(9)
+    assert rs.parts == [(0, 2), (2, 2), (4, 4), (8, 5)], "in larger and larger steps"
     while mine.advance():
         pass
-    assert rs.parts == [(0, 2), (2, 4), (6, 5), (11, 5), (16, 4)]
+    assert rs.parts[4:] == [(13, 2), (15, 2), (17, 2), (19, 1)], "engines may answer meanwhile"
     assert rs.pendingResults() == sweep.jobs()
     assert rs.pending_keys() == {key for key, _ in sweep.points()}
 
@@ -181,7 +181,7 @@ from labkit.labs import enrolment
 from labkit.notebook.sqlresultset import SQLResultSet
 from tests.labs.experiments import Square
 
-enrolment._FIRST, enrolment._MOST = 2, 5
+enrolment._FEW, enrolment._MOST = 2, 5
 add = SQLResultSet.addPendingResults
 
 
