@@ -231,29 +231,34 @@ class keys:  # noqa: N801  # a function, for its users
                 text += label + _json(parameters[name])
         except (TypeError, RecursionError) as reason:
             raise _unhashable(self._experiment, name, reason) from None
-        return next(self._hashed([text + self._end]))
+        return self._hashed([text + self._end])[0]
 
     def all(self, points: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the keys of points, of which most have the same parameters: far sooner."""
-        if columns := _columns(points):
+        if points and (columns := _columns(points)):
             # else one cannot be hashed, which is told below
             with contextlib.suppress(TypeError, RecursionError):
-                return [*self._hashed(self._texts(columns))]
+                return self._hashed(self._texts(columns))
         return [*map(self, points)]
 
     def _texts(self, columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
         """Return what the keys of points with the same parameters are made from."""
-        parts: list[Iterable[str]] = [itertools.repeat(",{")]
+        before = ",{"
+        parts: list[Iterable[str]] = []
         for name, label in _labels(self._experiment, columns):
-            parts += [itertools.repeat(label), _column(columns[name])]
+            parts += [itertools.repeat(before + label), _column(columns[name])]
+            before = ""
         return map("".join, zip(*parts, itertools.repeat(self._end), strict=False))
 
-    def _hashed(self, texts: Iterable[str]) -> Iterator[str]:
+    def _hashed(self, texts: Iterable[str]) -> list[str]:
         copy = self._start.copy
-        for text in texts:
+        digests = []
+        # JSON on one line has no line feed
+        for text in "\n".join(texts).encode("utf-8", "surrogatepass").split(b"\n"):
             digest = copy()
-            digest.update(text.encode("utf-8", "surrogatepass"))
-            yield digest.hexdigest()
+            digest.update(text)
+            digests.append(digest.hexdigest())
+        return digests
 
 
 def are_plain(points: Sequence[Mapping[str, Any]]) -> bool:

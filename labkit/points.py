@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from operator import itemgetter
-from typing import Any, Self, overload
+from typing import Any, Self, TypeGuard, overload
 
 from labkit.point import are_plain
+from labkit.table import Table
 
-__all__ = ["Points"]
+__all__ = ["Points", "unzipped"]
 
 #: So many points get their keys together.
 _BLOCK = 4096
@@ -20,8 +21,8 @@ _Pair = tuple[str, dict[str, Any]]
 class Points(Sequence[_Pair]):
     """Key and parameters of points. Keys are made when they are asked for first.
 
-    Points of the same parameters travel as columns: as dicts, each would carry all the names.
-    What arrives is a list.
+    Those that come as columns stay so, and points of the same parameters travel so: as dicts,
+    each would carry all the names. What arrives is a list.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class Points(Sequence[_Pair]):
     def __init__(self, make_keys: Callable[[Sequence[Mapping[str, Any]]], list[str]]) -> None:
         self._make_keys = make_keys
         self._keys: list[str] = []
-        self._parameters: list[dict[str, Any]] = []
+        self._parameters: list[dict[str, Any]] | Table = []
         self._are_plain = True
 
     @property
@@ -60,7 +61,7 @@ class Points(Sequence[_Pair]):
             When a point has none.
         """
         self._judge(parameters)
-        self._parameters += parameters
+        self._append(parameters)
         if not self.are_plain:
             self._reach(len(self))
 
@@ -81,10 +82,26 @@ class Points(Sequence[_Pair]):
         if not any(are_wanted):
             # nor is a dict for any of them
             return
-        pairs = [*compress(zip(keys, parameters, strict=True), are_wanted)]
-        self._judge([point for _, point in pairs])
-        self._keys += [key for key, _ in pairs]
-        self._parameters += [point for _, point in pairs]
+        chosen: Sequence[dict[str, Any]]
+        if isinstance(parameters, Table):
+            chosen = parameters.only(are_wanted)
+        else:
+            chosen = [*compress(parameters, are_wanted)]
+        self._judge(chosen)
+        self._reach(len(self))
+        self._keys += compress(keys, are_wanted)
+        self._append(chosen)
+
+    def _append(self, parameters: Sequence[dict[str, Any]]) -> None:
+        mine = self._parameters
+        if not mine and isinstance(parameters, Table):
+            # of its own, as more will be added
+            self._parameters = parameters[:]
+        elif isinstance(mine, Table) and _is_like(parameters, mine):
+            mine.extend(parameters)
+        else:
+            self._parameters = [*mine] if isinstance(mine, Table) else mine
+            self._parameters += parameters
 
     def _judge(self, parameters: Sequence[dict[str, Any]]) -> None:
         if self._are_plain and parameters:
@@ -125,11 +142,19 @@ class Points(Sequence[_Pair]):
         more._reach(len(more))
         self._judge(more._parameters)
         self._keys += more._keys
-        self._parameters += more._parameters
+        self._append(more._parameters)
         return self
+
+    def unzipped(self) -> tuple[Sequence[str], Sequence[dict[str, Any]]]:
+        """Return all keys, and the parameters of all."""
+        self._reach(len(self))
+        return self._keys, self._parameters
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._reach(len(self))
+        if isinstance(self._parameters, Table):
+            known = self._parameters.columns
+            return _of_columns, (self._keys, tuple(known), [*known.values()])
         names, *others = set(map(tuple, self._parameters)) or {()}
         if not names or others:
             return _of_rows, (self._keys, self._parameters)
@@ -137,10 +162,20 @@ class Points(Sequence[_Pair]):
         return _of_columns, (self._keys, names, columns)
 
 
+def _is_like(points: Sequence[dict[str, Any]], table: Table) -> TypeGuard[Table]:
+    return isinstance(points, Table) and [*points.columns] == [*table.columns]
+
+
 def _of_rows(keys: list[str], parameters: list[dict[str, Any]]) -> list[_Pair]:
     return [*zip(keys, parameters, strict=True)]
 
 
 def _of_columns(keys: list[str], names: tuple[str, ...], columns: list[list[Any]]) -> list[_Pair]:
-    parameters = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return _of_rows(keys, parameters)
+    return _of_rows(keys, [*Table(dict(zip(names, columns, strict=True)))])
+
+
+def unzipped(points: Sequence[_Pair]) -> tuple[Sequence[str], Sequence[dict[str, Any]]]:
+    """Return the keys of points, and their parameters."""
+    if isinstance(points, Points):
+        return points.unzipped()
+    return [key for key, _ in points], [parameters for _, parameters in points]

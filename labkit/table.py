@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, compress
 from typing import Any, overload
 
-__all__ = ["Table"]
+__all__ = ["Table", "names_of"]
 
 
 class Table(Sequence[dict[str, Any]]):
@@ -43,3 +44,17 @@ class Table(Sequence[dict[str, Any]]):
     def __getitem__(self, place: int | slice) -> dict[str, Any] | Table:
         chosen = {name: column[place] for name, column in self.columns.items()}
         return Table(chosen) if isinstance(place, slice) else chosen
+
+    def extend(self, more: Table) -> None:
+        """Add points that have the same parameters, in the same order."""
+        for name, column in self.columns.items():
+            column.extend(more.columns[name])
+
+    def only(self, are_wanted: Sequence[bool]) -> Table:
+        """Return those points that are wanted."""
+        return Table({n: [*compress(column, are_wanted)] for n, column in self.columns.items()})
+
+
+def names_of(points: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the names of the parameters that any of these points has."""
+    return set(points.columns if isinstance(points, Table) else chain.from_iterable(points))

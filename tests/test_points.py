@@ -7,7 +7,8 @@ import pytest
 
 from labkit.errors import UnhashableParameterError
 from labkit.point import keys
-from labkit.points import _BLOCK, Points
+from labkit.points import _BLOCK, Points, unzipped
+from labkit.table import Table
 
 key_of = keys("walks.Walk", 1)
 
@@ -108,6 +109,53 @@ def test_some_are_put_behind_others():
     assert (len(more), points.are_plain) == (2, True)
     points += points_of([{"x": [1]}])
     assert not points.are_plain
+
+
+def table_of(parameters):
+    return Table({name: [point[name] for point in parameters] for name in parameters[0]})
+
+
+def test_columns_are_taken_as_they_are():
+    points = points_of(table_of(MANY[:5]))
+    points.add(table_of(MANY[5:7]))
+    keys = [key_of(point) for point in MANY]
+    points.choose(table_of(MANY[7:]), lambda some: [key in keys[-3:] for key in some])
+    given = MANY[:7] + MANY[-3:]
+    assert list(points) == pairs_of(given)
+    assert points.are_plain
+    assert unzipped(points) == ([*map(key_of, given)], points.unzipped()[1])
+    assert isinstance(points.unzipped()[1], Table)
+    assert list(points[6:9]) == pairs_of(given[6:9])
+    assert pickle.loads(pickle.dumps(points)) == pairs_of(given)
+    points += points_of(table_of(MANY[:2]))
+    assert list(points) == pairs_of(given + MANY[:2])
+
+
+def test_columns_of_whoever_adds_them_stay_as_they_are():
+    first = table_of(MANY[:2])
+    points = points_of(first)
+    points.add(table_of(MANY[2:9]))
+    points[:1].add(table_of(MANY[2:3]))
+    assert (len(first), len(points)) == (2, 9)
+
+
+@pytest.mark.parametrize("others", [[{"x": 1}, {"x": 2}], [{"name": "b", "x": 2}]])
+@pytest.mark.parametrize("are_columns", [True, False])
+def test_points_with_other_parameters_follow_columns(others, are_columns):
+    points = points_of(table_of(MANY[:3]))
+    points.add(table_of(others) if are_columns else others)
+    points.add(table_of(MANY[3:5]))
+    given = MANY[:3] + others + MANY[3:5]
+    assert list(points) == pairs_of(given)
+    assert [list(point) for _, point in points] == [list(point) for point in given]
+    assert pickle.loads(pickle.dumps(points)) == pairs_of(given)
+
+
+def test_no_points_have_no_keys():
+    points = points_of(Table({"x": []}))
+    points.add(table_of(MANY[:1]))
+    assert list(points) == pairs_of(MANY[:1])
+    assert key_of.all(Table({"x": []})) == []
 
 
 def test_many_are_light():

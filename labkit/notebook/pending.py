@@ -25,6 +25,7 @@ from labkit.notebook.migration import by_arrival, tables
 from labkit.notebook.ranges import Held, Span, by_sweep, gaps, parts, spans
 from labkit.notebook.tagging import Sink, dumps_lists
 from labkit.point import job_names, split_job
+from labkit.points import unzipped
 
 __all__ = [
     "add_points",
@@ -273,12 +274,12 @@ def add_points(
     stop = first + len(points)
     _assert_new(c, sweep, first, stop)
     blocks: list[tuple[Any, ...]] = []
+    keys, parameters = unzipped(points)
     for start in range(0, len(points), BLOCK):
-        some = points[start : start + BLOCK]
         number = first + start
-        for size, text in dumps_lists([point for _, point in some], sink, MAX_CHARS):
-            keys = key_list([key for key, _ in points[number - first : number - first + size]])
-            blocks.append((sweep, number, number + size, result_set, keys, text))
+        for size, text in dumps_lists(parameters[start : start + BLOCK], sink, MAX_CHARS):
+            mine = key_list(keys[number - first : number - first + size])
+            blocks.append((sweep, number, number + size, result_set, mine, text))
             number += size
     columns = ("sweep", "first", "stop", "result_set", "keys", "parameters")
     insert_rows(c, schema.points.name, columns, blocks)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -30,6 +28,8 @@ from labkit.notebook.slabs import SlabWriter
 from labkit.notebook.tagging import NoArrays
 from labkit.notebook.values import dumps, dumps_each, loads
 from labkit.outcome import KEY, METADATA, PARAMETERS, PARTS, Outcome, failure
+from labkit.points import unzipped
+from labkit.table import names_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -351,7 +351,7 @@ class SQLResultSet(ResultSet):
     ) -> None:
         """Record that points of a sweep are on their way, all in one transaction."""
         self.assertUnlocked()
-        _check_names(set(itertools.chain.from_iterable(map(itemgetter(1), points))))
+        _check_names(names_of(unzipped(points)[1]))
         with self._slabs() as (c, slabs):
             pending.add_points(c, self._number, sweep, first, points, slabs)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from labkit.errors import UnstorableValueError
+from labkit.table import Table, names_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,16 +147,37 @@ def _list_of(texts: Iterable[str]) -> str:
 
 def _plain_list(mappings: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the JSON of many mappings at once, if it needs no tags; far quicker than tagging."""
-    names = set(itertools.chain.from_iterable(mappings))
-    values = itertools.chain.from_iterable(map(methodcaller("values"), mappings))
-    if not set(map(type, values)) <= _JSON_TYPES or any(n.startswith(_MARK) for n in names):
+    if any(name.startswith(_MARK) for name in names_of(mappings)):
         return None
     try:
-        text = json.dumps(mappings, separators=(",", ":"), allow_nan=False)
+        text = _json_of_columns(mappings) if isinstance(mappings, Table) else _json_of(mappings)
     except (TypeError, ValueError):  # another mapping than a dict, NaN, too many digits
         return None
     # perhaps half a surrogate pair
-    return None if "\\ud" in text else text
+    return None if text is None or "\\ud" in text else text
+
+
+def _json_of(mappings: Sequence[Mapping[str, Any]]) -> str | None:
+    values = itertools.chain.from_iterable(map(methodcaller("values"), mappings))
+    if not set(map(type, values)) <= _JSON_TYPES:
+        return None
+    return json.dumps(mappings, separators=(",", ":"), allow_nan=False)
+
+
+def _json_of_columns(table: Table) -> str | None:
+    """Return what :func:`_json_of` does, in half of the time."""
+    parts: list[Iterable[str]] = []
+    for name, column in table.columns.items():
+        types = set(map(type, column))
+        if not types <= _JSON_TYPES:
+            return None
+        parts.append(itertools.repeat(f"{',' if parts else '{'}{json.dumps(name)}:"))
+        is_quick = types == {int} or (types == {float} and all(map(math.isfinite, column)))
+        parts.append(map(repr if is_quick else _plain_json, column))
+    return f"[{','.join(map(''.join, zip(*parts, itertools.repeat('}'), strict=False)))}]"
+
+
+_plain_json = json.JSONEncoder(allow_nan=False).encode
 
 
 def loads(text: str, source: Source) -> Any:

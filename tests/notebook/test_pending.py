@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +15,19 @@ import pytest
 import sqlalchemy as sa
 
 from labkit import SQLiteLabNotebook
-from labkit.errors import NotebookError, NotebookFormatError, PendingResultException
+from labkit.errors import (
+    LabkitError,
+    NotebookError,
+    NotebookFormatError,
+    PendingResultException,
+)
 from labkit.notebook import pending, schema
 from labkit.notebook.blocks import BLOCK
 from labkit.notebook.labnotebook import SentChunk
 from labkit.notebook.sqlnotebook import DatabaseLabNotebook
 from labkit.point import job_names
+from labkit.points import Points
+from labkit.table import Table
 
 from .equality import same
 from .outcomes import outcome_of
@@ -233,6 +241,33 @@ def test_parameters_of_sweeps_come_back_equal(
     for number, some in enumerate([given] if together else [[one] for one in given]):
         notebook.current().addPendingResults(f"s{number}", [("key", one) for one in some])
     assert same(given, list(notebook.current().pendingPoints().values()))
+
+
+@pytest.mark.parametrize("place_of_value", range(len(VALUES)))
+def test_parameters_that_come_as_columns_come_back_equal(
+    notebook: DatabaseLabNotebook, place_of_value: int
+) -> None:
+    value = VALUES[place_of_value]
+    columns = {"x": [value, value, value], "n": [1, 2, 3], "half": [0.5, value, 1.5]}
+    points = Points(lambda some: ["key"] * len(some))
+    points.add(Table(columns))
+    notebook.current().addPendingResults("s", points)
+    assert same([*Table(columns)], list(notebook.current().pendingPoints().values()))
+
+
+@pytest.mark.parametrize("name", ["!int", 'quo"te', "lone \ud800"])
+def test_columns_with_strange_names(notebook: DatabaseLabNotebook, name: str) -> None:
+    points = Points(lambda some: ["key"] * len(some))
+    points.add(Table({"n": [1, 2], name: [3, 4]}))
+    try:
+        notebook.current().addPendingResults("s", [*points])
+    except LabkitError as e:
+        with pytest.raises(type(e), match=re.escape(str(e))):
+            notebook.current().addPendingResults("s", points)
+        return
+    notebook.current().addPendingResults("t", points)
+    written = [row[-1] for row in rows(notebook, schema.points)]
+    assert written[0] == written[1]
 
 
 def test_two_halves_of_a_character_stay_two(notebook: DatabaseLabNotebook) -> None:
