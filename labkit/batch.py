@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, Self, overload
 
 from labkit.experiment import Experiment
@@ -55,9 +55,9 @@ class Moments(Sequence[datetime]):
         """Return values as moments; None when they are not only such."""
         if set(map(type, values)) != {datetime}:
             return None
-        if any(value.tzinfo is not None or value.fold for value in values):
+        if {*map(_zone, values)} != {None} or any(map(_fold, values)):
             return None
-        return cls([value.isoformat() for value in values])
+        return cls([*map(datetime.isoformat, values)])
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -85,6 +85,8 @@ class Moments(Sequence[datetime]):
 Columns = dict[tuple[str, str], Any]
 
 _parts = itemgetter(*PARTS)
+_zone = attrgetter("tzinfo")
+_fold = attrgetter("fold")
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> Columns:
@@ -135,7 +137,7 @@ def _columns(outcomes: Sequence[Outcome]) -> Columns:
     for part in PARTS:
         dicts = [outcome[part] for outcome in outcomes]
         for name in dicts[0]:
-            columns[part, name] = [values[name] for values in dicts]
+            columns[part, name] = [*map(itemgetter(name), dicts)]
     return columns
 
 

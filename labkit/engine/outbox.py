@@ -70,9 +70,10 @@ class Outbox:
 
     def add(self, index: int, run: Run) -> None:
         """Take a run. What is no plain value is written at once: the next point may change it."""
-        with self._lock:
-            self._fresh.append((self._chunk.first + index, run))
-            if time.monotonic() - self._flushed > FLUSH_S or not is_plain(run.outcomes):
+        # without the lock, which takes as long as all else here
+        self._fresh.append((self._chunk.first + index, run))
+        if time.monotonic() - self._flushed > FLUSH_S or not is_plain(run.outcomes):
+            with self._lock:
                 self._flush()
 
     def _keep_writing(self) -> None:
@@ -93,10 +94,12 @@ class Outbox:
                     self._do_without(out)
 
     def _flush(self) -> None:
-        if not self._fresh:
+        # more may come meanwhile
+        runs = self._fresh[:]
+        if not runs:
             return
-        record = self._record(self._fresh)
-        self._fresh = []
+        record = self._record(runs)
+        del self._fresh[: len(runs)]
         self._flushed = time.monotonic()
         self._size += len(record)
         if self._spool is None:
