@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.experiment import Experiment
-from labkit.notebook.packing import packed_type, unpack
+from labkit.notebook.packing import BETWEEN_TEXTS, packed_type, unpack
 from labkit.outcome import METADATA, PARAMETERS, PARTS, RESULTS
 
 if TYPE_CHECKING:
@@ -119,11 +120,35 @@ def _booleans(pieces: Sequence[Packed]) -> pd.Series[Any]:
 def _text(pieces: Sequence[Packed]) -> pd.Series[Any]:
     import pandas as pd
 
+    # it depends on pandas' version, and to infer it takes longer than the rest
+    dtype = pd.Series([""], dtype=object).infer_objects().dtype
+    texts = _arrow_texts(pieces)
+    if texts is not None:
+        return _of_dtype(texts, dtype)
     cells = _cells(pieces)
     if set(map(type, cells)) - {type(None)} != {str}:
         return pd.Series(cells, dtype=object).infer_objects()
-    # the dtype of text depends on pandas' version, and to infer it takes longer than the rest
-    return pd.Series(cells, dtype=pd.Series([""], dtype=object).infer_objects().dtype)
+    return pd.Series(cells, dtype=dtype)
+
+
+def _arrow_texts(pieces: Sequence[Packed]) -> Any:
+    """Return texts as Arrow's, without an object of Python's each; None if not all are packed."""
+    if not pieces or set(map(type, pieces)) != {str}:
+        return None
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        packed = pa.array(pieces, pa.large_string())
+    except ValueError:  # half a surrogate pair
+        return None
+    return pc.list_flatten(pc.split_pattern(packed, BETWEEN_TEXTS))
+
+
+def _of_dtype(values: Any, dtype: Any) -> pd.Series[Any]:
+    """Return Arrow's values as a series."""
+    column: pd.Series[Any] = values.to_pandas()
+    return column if column.dtype == dtype else column.astype(dtype)
 
 
 def _moments(pieces: Sequence[Packed]) -> pd.Series[Any]:
@@ -131,6 +156,12 @@ def _moments(pieces: Sequence[Packed]) -> pd.Series[Any]:
 
     import pandas as pd
 
+    quick = _arrow_texts(pieces)
+    if quick is not None:
+        # its unit depends on pandas' version
+        dtype = pd.to_datetime(["2000-01-01"], format="ISO8601").dtype
+        with contextlib.suppress(ValueError):  # with time zones, say
+            return _of_dtype(quick.cast("timestamp[us]"), dtype)
     texts = _cells(pieces)
     try:
         return pd.Series(pd.to_datetime(texts, format="ISO8601"))

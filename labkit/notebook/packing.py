@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     #: An array, texts one after another, or the cells themselves.
     Packed = np.ndarray[Any, Any] | str | Sequence[Any]
 
-__all__ = ["pack", "packed_type", "unpack"]
+__all__ = ["BETWEEN_TEXTS", "pack", "packed_type", "unpack"]
 
-_BETWEEN_TEXTS = "\0"
+#: Where texts are packed, this is between them.
+BETWEEN_TEXTS = "\0"
 
 #: Texts of so many characters would gain nothing, and there they would be twice for a while.
 _LONG = 500
@@ -36,10 +37,11 @@ def pack(cells: Sequence[Any]) -> Packed:
 
     types = set(map(type, cells))
     if types == {str} and sum(map(len, cells)) < _LONG * len(cells):
-        joined = _BETWEEN_TEXTS.join(cells)
-        return joined if joined.count(_BETWEEN_TEXTS) == len(cells) - 1 else cells
-    if types in ({int}, {bool}):
-        return np.array(cells, dtype=np.int64 if types == {int} else np.bool_)
+        joined = BETWEEN_TEXTS.join(cells)
+        return joined if joined.count(BETWEEN_TEXTS) == len(cells) - 1 else cells
+    if len(types) == 1 and types <= _DTYPES.keys():
+        # twice as fast as an array that looks for a shape among the cells
+        return np.fromiter(cells, _DTYPES[types.pop()], len(cells))
     if types and types <= {float, type(None)}:
         numbers = np.array(cells, dtype=np.float64)
         gone = int(np.isnan(numbers).sum())
@@ -53,7 +55,8 @@ def packed_type(pieces: Sequence[Packed]) -> type | None:
     return _TYPES.get(str(types.pop())) if len(types) == 1 else None
 
 
-_TYPES = {"bool": bool, "int64": int, "float64": float}
+_DTYPES = {bool: "bool", int: "int64", float: "float64"}
+_TYPES = {dtype: kind for kind, dtype in _DTYPES.items()}
 
 
 def unpack(packed: Packed) -> Sequence[Any]:
@@ -67,7 +70,7 @@ def unpack(packed: Packed) -> Sequence[Any]:
     import numpy as np
 
     if isinstance(packed, str):
-        return packed.split(_BETWEEN_TEXTS)
+        return packed.split(BETWEEN_TEXTS)
     if not isinstance(packed, np.ndarray):
         return packed
     cells: list[Any] = packed.tolist()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from labkit.experiment import Experiment
+from labkit.garbage import uncollected
 from labkit.notebook import dialects, schema
 from labkit.notebook.packing import pack, unpack
 from labkit.notebook.rows import Column, columns_of
@@ -28,8 +29,8 @@ __all__ = ["RowReader"]
 
 _NOT_FAILED = (None, True)
 
-#: So many rows are read at a time.
-_BLOCK = 4096
+#: So many rows are read at a time: their objects are still near the processor when they are packed.
+_BLOCK = 512
 
 #: Cells that come first: provenance, and what the other cells cannot say.
 _PROVENANCE, _EXACT, _FIRST = range(3)
@@ -65,10 +66,11 @@ class RowReader:
         query = f"SELECT {dialects.quote(c, *names)} FROM {dialects.quote(c, self.table)}"
         cursor: Any = c.exec_driver_sql(f"{query} ORDER BY {schema.ID}").cursor
         self._cells = [[] for _ in names]
-        while rows := cursor.fetchmany(_BLOCK):
-            self._length += len(rows)
-            for pieces, cells in zip(self._cells, zip(*rows, strict=True), strict=True):
-                pieces.append(pack(cells))
+        with uncollected():
+            while rows := cursor.fetchmany(_BLOCK):
+                self._length += len(rows)
+                for pieces, cells in zip(self._cells, zip(*rows, strict=True), strict=True):
+                    pieces.append(pack(cells))
 
     def _decoded(self, kind: str, cells: Sequence[Any]) -> Iterable[Any]:
         """Return the values of cells; arrays and what is in JSON only when it is their turn."""
