@@ -318,8 +318,11 @@ timeout, cluster_id
                 return self._connected()
 
     def _await_arrival(self) -> None:
-        """Wait until the controller has all that was sent: a tunnel may end with some of it."""
-        while self._connection.is_tunnelled:
+        """Wait until the controller has all that was sent: a tunnel may end with some of it.
+
+        What has not arrived in a lab that is drained is found out when it is asked for.
+        """
+        while self._connection.is_tunnelled and not self._is_draining:
             with self._connection.outlasting():
                 if not self._connected().hub.lacks(on_their_way(self._traffic.futures())):
                     return

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -100,6 +101,26 @@ def test_what_is_cancelled_stays_so_when_its_outcome_arrives(lab, tmp_path):
     frame = lab.notebook().dataframe(only_successful=False)
     assert len(frame) == 4
     assert list(frame[labkit.Experiment.EXCEPTION].dropna()) == ["Cancelled"] * 3
+
+
+def test_a_drained_lab_waits_for_no_arrival(lab, monkeypatch):
+    connection, asked = lab._connection, threading.Event()
+
+    def lacks(messages):
+        asked.set()
+        return ["a message that the network has swallowed"]
+
+    lab["x"] = [1]
+    running = threading.Thread(target=lab.runExperiment, args=[Square()])
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "is_tunnelled", True)
+        patch.setattr(connection.hub, "lacks", lacks)
+        running.start()
+        assert asked.wait(60)
+        lab.drain()
+        running.join(60)
+    assert not running.is_alive()
+    assert lab.wait(60)
 
 
 def test_drain_finishes_what_runs_and_leaves_the_rest_missing(lab, tmp_path):
