@@ -130,7 +130,7 @@ timeout, cluster_id
         self._background: Background | None = None
         self._leftovers: Leftovers | None = None
         self._noted: set[str] = set()
-        self._noted_at = 0.0
+        self._noted_at = self._asked_at = 0.0
         self._known_at_hub: list[str] = []
         self._late_at_hub: set[str] = set()
         self.open()
@@ -589,8 +589,14 @@ timeout, cluster_id
         return True
 
     def _is_all_here(self) -> bool:
-        nothing_comes = not self._traffic and not self._left_behind()
-        return nothing_comes or not self.notebook().anyPending()
+        if not self._traffic and not self._left_behind():
+            return True
+        # what comes may be pending no more, as when it was cancelled; to ask each time would be
+        # an eighth of what a lab does while points are slow
+        if time.monotonic() - self._asked_at < self._LOOK_S:
+            return False
+        self._asked_at = time.monotonic()
+        return not self.notebook().anyPending()
 
 
 def _is_message(future: Future[bytes]) -> bool:

@@ -37,11 +37,16 @@ class Column:
 
 def columns_of(c: sa.Connection, result_set: int) -> dict[tuple[str, str], Column]:
     """Return the columns of a result set by part and name."""
-    t = schema.columns.c
-    query = sa.select(t.part, t.name, t.column, t.kind).where(t.result_set == result_set)
-    return {
-        (part, name): Column(part, name, col, kind) for part, name, col, kind in c.execute(query)
-    }
+    rows = c.execute(_COLUMNS, {"result_set": result_set})
+    return {(part, name): Column(part, name, column, kind) for part, name, column, kind in rows}
+
+
+_COLUMNS = sa.select(
+    schema.columns.c.part,
+    schema.columns.c.name,
+    schema.columns.c.column,
+    schema.columns.c.kind,
+).where(schema.columns.c.result_set == sa.bindparam("result_set"))
 
 
 class RowWriter:
