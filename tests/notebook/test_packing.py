@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labkit.notebook.packing import pack, packed_type, unpack
@@ -17,6 +17,7 @@ WHOLE = st.integers(-(2**63), 2**63 - 1)
 CELLS = [st.none(), st.booleans(), WHOLE, st.floats(), st.text(), st.binary()]
 
 
+@example((math.nan,))
 @given(
     st.lists(st.sampled_from(CELLS), min_size=1, max_size=2)
     .flatmap(lambda kinds: st.lists(st.one_of(kinds)))
