@@ -70,7 +70,7 @@ class Outbox:
 
     def add(self, index: int, run: Run) -> None:
         """Take a run. What is no plain value is written at once: the next point may change it."""
-        # without the lock, which takes as long as all else here
+        # one step, for which there need be no lock: that would take as long as all else here
         self._fresh.append((self._chunk.first + index, run))
         if time.monotonic() - self._flushed > FLUSH_S or not is_plain(run.outcomes):
             with self._lock:

@@ -31,7 +31,8 @@ __all__ = [
 #: The number of the connection's schema in PostgreSQL, which has the notebook's tables.
 HERE = "quote_ident(current_schema())::regnamespace::oid"
 
-#: So many values every SQLite takes in one statement.
+#: So many values every SQLite takes in one statement. To insert rows so takes a third less time,
+#: and other threads run meanwhile.
 _MOST_VALUES = 999
 
 #: Beyond this a double does not hold each integer.
@@ -103,17 +104,18 @@ def insert_rows(
     unique : str, optional
         A column: rows whose value is there already are passed over.
     """
+    if not rows:
+        return
     text = _insert_text(c.dialect.name, table, tuple(names), unique)
-    # SQLite takes a third less time for many in one statement, and lets other threads run
-    together = max(_MOST_VALUES // len(names), 1) if c.dialect.name == "sqlite" else 1
-    rest = len(rows) % together if together > 1 else len(rows)
-    whole = rows[: len(rows) - rest]
-    if whole:
-        cells = itertools.chain.from_iterable(whole)
+    together = _MOST_VALUES // len(names) if c.dialect.name == "sqlite" else 1
+    # the rows that fill statements of so many; those that are left have one each
+    stop = len(rows) - len(rows) % together if together > 1 else 0
+    if stop:
+        cells = itertools.chain.from_iterable(rows[:stop])
         statements = [*zip(*[cells] * (together * len(names)), strict=True)]
         c.exec_driver_sql(_of_rows(text, len(names), together), statements)
-    if rest:
-        c.exec_driver_sql(text, list(rows[len(rows) - rest :]))
+    if stop < len(rows):
+        c.exec_driver_sql(text, list(rows[stop:]))
 
 
 def _of_rows(text: str, columns: int, rows: int) -> str:

@@ -174,7 +174,8 @@ def _json_of_columns(table: Table) -> str | None:
         parts.append(itertools.repeat(f"{',' if parts else '{'}{json.dumps(name)}:"))
         is_quick = types == {int} or (types == {float} and all(map(math.isfinite, column)))
         parts.append(map(repr if is_quick else _plain_json, column))
-    return f"[{','.join(map(''.join, zip(*parts, itertools.repeat('}'), strict=False)))}]"
+    ends = itertools.repeat("}", len(table))
+    return f"[{','.join(map(''.join, zip(*parts, ends, strict=False)))}]"
 
 
 _plain_json = json.JSONEncoder(allow_nan=False).encode
