@@ -55,7 +55,8 @@ class Moments(Sequence[datetime]):
         """Return values as moments; None when they are not only such."""
         if set(map(type, values)) != {datetime}:
             return None
-        if {*map(_zone, values)} != {None} or any(map(_fold, values)):
+        # not as a set: there are zones without a hash
+        if [*map(_zone, values)].count(None) < len(values) or any(map(_fold, values)):
             return None
         return cls([*map(datetime.isoformat, values)])
 

@@ -126,14 +126,17 @@ class Points(Sequence[_Pair]):
     @overload
     def __getitem__(self, place: slice) -> Points: ...
     def __getitem__(self, place: int | slice) -> _Pair | Points:
-        if not isinstance(place, slice):
-            self._reach(range(len(self))[place] + 1)
-            return self._keys[place], self._parameters[place]
+        # there may be fewer keys than points yet: no place is counted from their end
         chosen = range(len(self))[place]
-        if chosen:
-            self._reach(max(chosen[0], chosen[-1]) + 1)
+        if isinstance(chosen, int):
+            self._reach(chosen + 1)
+            return self._keys[chosen], self._parameters[chosen]
+        self._reach(max(chosen[0], chosen[-1]) + 1 if chosen else 0)
+        # backwards to the first place, an end has no number
+        stop = chosen.stop if chosen.stop >= 0 else None
+        part = slice(chosen.start, stop, chosen.step)
         found = Points(self._make_keys)
-        found._keys, found._parameters = self._keys[place], self._parameters[place]
+        found._keys, found._parameters = self._keys[part], self._parameters[part]
         found._are_plain = self._are_plain
         return found
 

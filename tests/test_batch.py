@@ -2,7 +2,7 @@
 
 import pickle
 from collections import Counter, defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 
 import pytest
@@ -102,6 +102,12 @@ def test_what_runs_printed_is_known_by_their_keys():
     assert batch.printed() == {"s-3": ("k3", "text")}
 
 
+class Unhashable(tzinfo):
+    """As those of dateutil are."""
+
+    __hash__ = None
+
+
 NOON = datetime(2026, 1, 2, 12)
 LATER = NOON.replace(microsecond=5)
 
@@ -119,7 +125,12 @@ def test_moments_travel_as_text_and_come_out_as_they_were():
 
 
 @pytest.mark.parametrize(
-    "value", [None, ABSENT, "12:00", NOON.replace(tzinfo=UTC), NOON.replace(fold=1)]
+    "value",
+    [
+        *(None, ABSENT, "12:00", NOON.replace(fold=1)),
+        NOON.replace(tzinfo=UTC),
+        NOON.replace(tzinfo=Unhashable()),
+    ],
 )
 def test_what_a_text_alone_does_not_say_is_no_moment(value):
     assert Moments.of([NOON, value]) is None

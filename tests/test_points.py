@@ -32,6 +32,9 @@ def test_they_are_a_sequence_of_keys_and_parameters():
     assert (points[0], points[-1], len(points)) == (pairs[0], pairs[-1], len(pairs))
     for place in (slice(3, 7), slice(_BLOCK - 1, None), slice(5, 5), slice(9, 2, -3), slice(-2)):
         assert list(points_of(MANY)[place]) == pairs[place]
+    for place in (slice(-9, -5, 2), slice(5, None, -2), slice(-5, -20, -4), slice(3, 9, -1)):
+        assert list(points_of(MANY)[place]) == pairs[place]
+    assert points_of(MANY)[-7] == pairs[-7]
     with pytest.raises(IndexError):
         points[len(points)]
 

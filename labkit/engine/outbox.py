@@ -70,7 +70,8 @@ class Outbox:
 
     def add(self, index: int, run: Run) -> None:
         """Take a run. What is no plain value is written at once: the next point may change it."""
-        # one step, for which there need be no lock: that would take as long as all else here
+        # appending needs no lock, which would take as long as all else here: _flush, which has it,
+        # takes away only what was there when it began
         self._fresh.append((self._chunk.first + index, run))
         if time.monotonic() - self._flushed > FLUSH_S or not is_plain(run.outcomes):
             with self._lock:
@@ -94,7 +95,7 @@ class Outbox:
                     self._do_without(out)
 
     def _flush(self) -> None:
-        # more may come meanwhile
+        # more may be appended meanwhile
         runs = self._fresh[:]
         if not runs:
             return

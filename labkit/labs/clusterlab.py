@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -130,7 +131,8 @@ timeout, cluster_id
         self._background: Background | None = None
         self._leftovers: Leftovers | None = None
         self._noted: set[str] = set()
-        self._noted_at = self._asked_at = 0.0
+        self._noted_at = 0.0
+        self._asked_at = -math.inf
         self._known_at_hub: list[str] = []
         self._late_at_hub: set[str] = set()
         self.open()
@@ -574,6 +576,7 @@ timeout, cluster_id
             When the lab's own cluster has ended. What is pending stays so.
         """
         notebook = self.notebook()
+        self._asked_at = -math.inf
         self.updateResults()
         # the bar has what is recorded from here on
         with self._taking:

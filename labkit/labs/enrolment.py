@@ -9,7 +9,7 @@ from labkit.notebook.resultset import ResultSet
 __all__ = ["Enrolment"]
 
 #: So many points are entered first: engines begin while the others are prepared. And so many at
-#: a time while engines answer soon, since what they ask for has to wait meanwhile.
+#: a time while an answer of theirs is awaited, which has to wait until they are entered.
 _FEW = 4096
 
 #: And so many at most: each time is a transaction, for which whoever records has to wait.

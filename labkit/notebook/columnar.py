@@ -146,9 +146,9 @@ def _arrow_texts(pieces: Sequence[Packed]) -> Any:
 
 
 def _of_dtype(values: Any, dtype: Any) -> pd.Series[Any]:
-    """Return Arrow's values as a series."""
+    """Return Arrow's values as a series of its own, which can be written."""
     column: pd.Series[Any] = values.to_pandas()
-    return column if column.dtype == dtype else column.astype(dtype)
+    return column.copy() if column.dtype == dtype else column.astype(dtype)
 
 
 def _moments(pieces: Sequence[Packed]) -> pd.Series[Any]:

@@ -121,7 +121,7 @@ def insert_rows(
 def _of_rows(text: str, columns: int, rows: int) -> str:
     """Return an INSERT of one row as one of several."""
     row = f"({', '.join('?' * columns)})"
-    # the last one: the name of a column could be the same
+    # the last one: a column before it could be called so, and what is unique has a name of ours
     before, _, behind = text.rpartition(row)
     return before + ", ".join([row] * rows) + behind
 

@@ -292,6 +292,31 @@ class TestEveryNotebook:
         assert set(Walk.StandardMetadata) <= set(table.columns)
         assert list(table.index) == [0, 1]
 
+    def test_tables_are_their_readers_own(self, nb: LabNotebook) -> None:
+        moments = [datetime(2024, 1, i) for i in (1, 2, 3)]
+        nb.addResult(
+            [
+                outcome_of({"x": 0.5, "b": True, "s": "a", "t": t}, n=i)
+                for i, t in enumerate(moments[:2])
+            ]
+        )
+        table = nb.dataframe()
+        changed = {"n": 7, "x": 1.5, "b": False, "s": "z", "t": moments[2]}
+        for name, value in changed.items():
+            table.loc[0, name] = value
+        assert table.loc[0, [*changed]].to_dict() == changed
+        assert nb.dataframe()["t"].tolist() == moments[:2]
+
+    def test_texts_and_moments_of_tables_are_those_that_were_given(self, nb: LabNotebook) -> None:
+        texts = ["", "a\nb", "é", "2024-01-01T00:00:00", " "]
+        moments = [datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)]
+        moments += [datetime(2024, 1, 1, 12), datetime(2024, 1, 1, 0, 0, 0, 1), datetime.max]
+        pairs = zip(texts, moments, strict=True)
+        nb.addResult([outcome_of({"s": s, "t": t}, n=i) for i, (s, t) in enumerate(pairs)])
+        table = nb.dataframe()
+        assert table["s"].tolist() == texts
+        assert [str(t) for t in table["t"]] == [*map(str, moments)]
+
     @pytest.mark.parametrize(
         "values",
         [[2**53 + 1, 0.5], [2**63, 1], [2**53 + 1, None], [0.5, 2**62 + 1, None], [2**64, -1, 0.5]],
