@@ -188,6 +188,22 @@ def test_public_names_are_sorted_and_can_be_had() -> None:
     assert set(labkit.__all__) <= set(dir(labkit))
 
 
+@pytest.mark.parametrize("room", ["labs", "matrixprofile", "notebook"])
+def test_names_of_rooms_resolve(room: str) -> None:
+    module = importlib.import_module(f"labkit.{room}")
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert not hasattr(module, "no_such_name")
+
+
+def test_a_kind_of_notebook_brings_no_other() -> None:
+    code = "import sys, labkit; labkit.SQLiteLabNotebook; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+    assert "labkit.notebook.sqlitenotebook" in loaded
+    others = ("epychdf5", "epycjson", "postgresnotebook", "recovery")
+    assert [name for name in others if f"labkit.notebook.{name}" in loaded] == []
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         labkit.no_such_name  # noqa: B018
