@@ -526,8 +526,12 @@ def test_arrays_on_which_hdf5_does_not_come_back(
     store = ArrayStore(with_arrays.parent, "walks")
     names = ["more_walks/big/000000.0[0]", "more_walks/big/000001.0[0]"]
     assert arrayprobe.array_faults(store, names) == {}
-    # it takes longer than that to begin
-    never = arrayprobe.array_faults(store, names[:1], limit_s=0.01)
+    spins = with_arrays.with_name("spins")
+    spins.write_text("#!/bin/sh\nwhile :; do :; done\n", encoding="utf-8")
+    spins.chmod(0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(spins))
+        never = arrayprobe.array_faults(store, names[:1], limit_s=0.1)
     assert never == {names[0]: "reading it does not end"}
     monkeypatch.setattr(sys, "executable", "/bin/false")
     died = arrayprobe.array_faults(store, names)
