@@ -131,10 +131,11 @@ class Points(Sequence[_Pair]):
         if isinstance(chosen, int):
             self._reach(chosen + 1)
             return self._keys[chosen], self._parameters[chosen]
-        self._reach(max(chosen[0], chosen[-1]) + 1 if chosen else 0)
-        # backwards to the first place, an end has no number
-        stop = chosen.stop if chosen.stop >= 0 else None
-        part = slice(chosen.start, stop, chosen.step)
+        part = slice(0)
+        if chosen:
+            self._reach(max(chosen[0], chosen[-1]) + 1)
+            # backwards to the first place, an end has no number
+            part = slice(chosen.start, chosen.stop if chosen.stop >= 0 else None, chosen.step)
         found = Points(self._make_keys)
         found._keys, found._parameters = self._keys[part], self._parameters[part]
         found._are_plain = self._are_plain

@@ -35,6 +35,7 @@ def test_they_are_a_sequence_of_keys_and_parameters():
     for place in (slice(-9, -5, 2), slice(5, None, -2), slice(-5, -20, -4), slice(3, 9, -1)):
         assert list(points_of(MANY)[place]) == pairs[place]
     assert points_of(MANY)[-7] == pairs[-7]
+    assert list(points[-2 * len(points) :: -1]) == pairs[-2 * len(pairs) :: -1] == []
     with pytest.raises(IndexError):
         points[len(points)]
 
