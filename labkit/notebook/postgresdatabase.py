@@ -20,6 +20,7 @@ from labkit.errors import (
 )
 from labkit.notebook import dialects, postgresschema, schema
 from labkit.notebook.arrays import ArrayStore
+from labkit.notebook.connections import Connections
 from labkit.notebook.database import Begin, Database, put
 from labkit.notebook.migration import is_current, migrate
 from labkit.notebook.postgresserver import Server
@@ -74,15 +75,14 @@ class PostgresDatabase(Database):
         self._schema = schema_name
         self._begin = begin
         self._writer: Writer | None = None
-        self._closings = 0
         self._is_old = False
-        self.engine = self._reading_engine()
+        self._connections = Connections(self._reading_engine)
         self._all.add(self)
         try:
             self._open(None if arrays is None else Path(arrays).absolute(), create)
         except BaseException:
             self._leave(lambda c: None)
-            self.engine.dispose()
+            self._connections.close()
             raise
 
     def _open(self, given: Path | None, create: bool) -> None:
@@ -108,13 +108,6 @@ class PostgresDatabase(Database):
         @sa.event.listens_for(engine, "connect")
         def _(connection: Any, record: Any) -> None:
             self._prepare(connection)
-            record.info["closings"] = self._closings
-
-        @sa.event.listens_for(engine, "checkin")
-        def _(connection: Any, record: Any) -> None:
-            # a thread was reading while the notebook was closed
-            if record.info.get("closings", self._closings) != self._closings:
-                record.invalidate()
 
         return engine
 
@@ -135,7 +128,7 @@ class PostgresDatabase(Database):
     def _create(self, given: Path | None, create: bool) -> None:
         with self._server.translated():
             self._make_schema()
-            with self.engine.connect() as c, c.begin():
+            with self._connections.connect() as c, c.begin():
                 # of two that begin it at once, the second finds it made
                 c.execute(lock("pg_advisory_xact_lock", -1))
                 if not _has_notebook(c):
@@ -146,10 +139,10 @@ class PostgresDatabase(Database):
                     self._fill(c, {"arrays": os.fspath(folder), "stem": stem})
 
     def _make_schema(self) -> None:
-        with self.engine.connect() as c, c.begin():
+        with self._connections.connect() as c, c.begin():
             if self._schema is not None and _current_schema(c) is None:
                 c.execute(sa.schema.CreateSchema(self._schema, if_not_exists=True))
-        with self.engine.connect() as c:
+        with self._connections.connect() as c:
             if _current_schema(c) is None:
                 raise NotebookError(
                     f"{self.name} has no schema for a notebook: name one, schema='...'"
@@ -207,7 +200,7 @@ class PostgresDatabase(Database):
         NotebookFormatError
             When tables are missing.
         """
-        with self._server.translated(), self.engine.connect() as c, c.begin():
+        with self._server.translated(), self._connections.connect() as c, c.begin():
             if table is not None:
                 c.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 # a table that gets another column type is empty for whoever looked before
@@ -311,8 +304,7 @@ class PostgresDatabase(Database):
             with contextlib.suppress(OSError):
                 self._spools().rmdir()
         finally:
-            self._closings += 1
-            self.engine.dispose()
+            self._connections.close()
 
     def _leave(self, fold: Callable[[sa.Connection], None]) -> None:
         writer, self._writer = self._writer, None
@@ -345,7 +337,7 @@ class PostgresDatabase(Database):
         """Let the child have connections of its own."""
         for database in cls._all:
             with contextlib.suppress(Exception):
-                database.engine.dispose(close=False)
+                database._connections.forget()
 
 
 os.register_at_fork(after_in_child=PostgresDatabase._after_fork)

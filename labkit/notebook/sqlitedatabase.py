@@ -21,6 +21,7 @@ from labkit.errors import (
 )
 from labkit.notebook import dialects, schema
 from labkit.notebook.arrays import ArrayStore
+from labkit.notebook.connections import Connections
 from labkit.notebook.database import UNDECODABLE, Begin, Database, look_up, put
 from labkit.notebook.frozen import read_only
 from labkit.notebook.lock import WriterLock
@@ -87,7 +88,7 @@ class SQLiteDatabase(Database):
         self.name = str(path)
         self.path = path
         self.lock = WriterLock(path)
-        self.engine = _engine(path)
+        self._connections = Connections(lambda: _engine(path))
         self._is_old = False
         if self._is_new():
             self._create(create, begin)
@@ -193,7 +194,7 @@ class SQLiteDatabase(Database):
         NotebookFormatError
             When the file is damaged.
         """
-        with self._translated(), self.decoding(), self.engine.connect() as c, c.begin():
+        with self._translated(), self.decoding(), self._connections.connect() as c, c.begin():
             yield c
 
     @contextmanager
@@ -242,7 +243,7 @@ class SQLiteDatabase(Database):
         options = {"labkit_write": True, "labkit_slabs": slabs}
         with (
             self._translated(),
-            self.engine.connect().execution_options(**options) as c,
+            self._connections.connect(**options) as c,
             self._without_slabs_of_a_failure(slabs),
             c.begin(),
         ):
@@ -298,7 +299,7 @@ class SQLiteDatabase(Database):
             return False
         self.lock.acquire()
         # connections of a reader may be for reading only
-        self.engine.dispose()
+        self._connections.close()
         try:
             self._set_journal("WAL" if _is_local(self.path) else "DELETE", _BUSY_TIMEOUT_S)
         except sqlite3.Error as e:
@@ -341,7 +342,7 @@ class SQLiteDatabase(Database):
             # they can be read where they are, and the next who closes the notebook folds them
             logger.warning("%s: its arrays stay in files of their own: %s", self.path, e)
         finally:
-            self.engine.dispose()
+            self._connections.close()
             if last:
                 # without a log, the file can be read from a folder that cannot be written
                 with contextlib.suppress(sqlite3.Error):

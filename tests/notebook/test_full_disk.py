@@ -177,7 +177,7 @@ def test_a_disk_that_becomes_read_only_loses_nothing(disk: Path) -> None:
 
 def remount_busy(disk: Path, notebook: SQLiteLabNotebook) -> None:
     """Make a disk read-only as long as a notebook of it is held for writing."""
-    notebook._database.engine.dispose()
+    notebook._database._connections.close()
     fd, count = notebook._database.lock._held[notebook._database.lock._path]
     # files that are open for writing keep a disk from becoming read-only
     os.close(fd)

@@ -53,7 +53,7 @@ def nb(place: Place) -> Iterator[SQLLabNotebook]:
 
 
 def execute(nb: SQLLabNotebook, statement: str) -> list[tuple[Any, ...]]:
-    with nb._database.engine.connect() as c, c.begin():
+    with nb._database._connections.connect() as c, c.begin():
         result = c.exec_driver_sql(statement)
         return [tuple(row) for row in result] if result.returns_rows else []
 
