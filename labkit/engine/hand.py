@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import pickle
 import shutil
@@ -23,7 +24,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ HANDS = "LABKIT_HANDS"
 #: A longer answer is fetched from the spool, where there is one.
 INLINE_BYTES = 2**16
 
-#: How often the time of a running point is looked at.
+#: How often the time of a running point is looked at, and whether the hand is there, where the
+#: system does not tell.
 _LOOK_S = 0.1
 
 #: It imports what its engine would. In PYTHONPATH, that would concern programs that points start.
@@ -94,7 +96,7 @@ def run_chunk(order: Order, message: bytes) -> bytes:
     try:
         hand.provide(order.bundles)
         arguments = message, watch.folder, shared is not None, _engine_id()
-        return hand.call("run", *arguments, watch=watch.look)
+        return hand.call("run", *arguments, watch=watch.look if order.timeout_s else None)
     except OutdatedHandError:
         hand.end()
         return run_chunk(order, message)
@@ -164,9 +166,7 @@ class _Watch:
         self._order = order
 
     def look(self) -> None:
-        limit_s = self._order.timeout_s
-        if limit_s is None:
-            return
+        limit_s = self._order.timeout_s or math.inf
         path = spool.find(self.folder, self._order.name)
         running = spool.running(path) if path is not None else None
         if running is not None and time.monotonic() - running.since > limit_s:
@@ -206,8 +206,11 @@ class _Hand:
                 env=limited(os.environ),
             )
         self._connection = Connection(ours.detach())
+        self._sentinel = _sentinel(self._process.pid)
         self._provided = b""
-        self._end = weakref.finalize(self, _end, self._process, self._connection, self.folder)
+        self._end = weakref.finalize(
+            self, _end, self._process, self._connection, self._sentinel, self.folder
+        )
 
     def is_there(self) -> bool:
         return self._end.alive and self._process.poll() is None
@@ -222,10 +225,7 @@ class _Hand:
         """Have it do something, and return what that gives, or raise what is raised there."""
         try:
             self._connection.send((what, arguments, store.receiving()))
-            # a process that a point has forked may hold the connection open
-            while not self._connection.poll(_LOOK_S) and self._process.poll() is None:
-                if watch is not None:
-                    watch()
+            self._await_reply(watch)
             if not self._connection.poll():
                 raise EOFError
             reply: tuple[Exception | None, bytes] = self._connection.recv()
@@ -235,6 +235,16 @@ class _Hand:
         if error is not None:
             raise error
         return answer
+
+    def _await_reply(self, watch: Callable[[], None] | None) -> None:
+        """Wait until it has answered or ended."""
+        # a process that a point has forked may hold the connection open
+        ends: list[Connection | int] = [self._connection]
+        ends += [] if self._sentinel is None else [self._sentinel]
+        must_look = watch is not None or self._sentinel is None
+        while not wait(ends, _LOOK_S if must_look else None) and self._process.poll() is None:
+            if watch is not None:
+                watch()
 
     def kill(self) -> None:
         """Kill it, and all that it has started. What it has spooled stays."""
@@ -273,7 +283,21 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _end(process: subprocess.Popen[bytes], connection: Connection, folder: Path) -> None:
+def _sentinel(process: int) -> int | None:
+    """Return a descriptor that becomes readable when a process ends, where there is such."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(process)
+    except OSError:  # Linux before 5.3, or a sandbox
+        return None
+
+
+def _end(
+    process: subprocess.Popen[bytes], connection: Connection, sentinel: int | None, folder: Path
+) -> None:
     _kill(process)
     connection.close()
+    if sentinel is not None:
+        os.close(sentinel)
     shutil.rmtree(folder, ignore_errors=True)

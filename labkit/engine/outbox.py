@@ -22,9 +22,12 @@ __all__ = ["Outbox", "survives"]
 
 #: So long are outcomes gathered while points are quick: to write each costs more than to run it.
 #: When a point ends the process, those run again that were gathered.
-FLUSH_S = 0.15
+FLUSH_S = 0.2
 
-#: They wait no longer in memory while a point is slow, and no longer for the disk to hold them.
+#: They wait no longer in memory while a point is slow,
+WRITE_S = 0.2
+
+#: and no longer for the disk to hold them.
 SYNC_S = 0.4
 
 
@@ -79,12 +82,14 @@ class Outbox:
 
     def _keep_writing(self) -> None:
         """Write what waits while a slow point runs, and have the disk hold it; no point waits."""
-        while not self._ended.wait(SYNC_S):
+        synced = time.monotonic()
+        while not self._ended.wait(WRITE_S):
             with self._lock:
                 self._flush()
                 out = self._spool
-            if out is not None:
+            if out is not None and time.monotonic() - synced >= SYNC_S:
                 self._sync(out)
+                synced = time.monotonic()
 
     def _sync(self, out: spool.Spool) -> None:
         try:

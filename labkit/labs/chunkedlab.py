@@ -25,7 +25,7 @@ from labkit.errors import (
     ParameterError,
 )
 from labkit.garbage import uncollected
-from labkit.labs.chunking import SEEN_TARGET_S
+from labkit.labs.chunking import SEEN
 from labkit.labs.cutter import Cutter
 from labkit.labs.early import Early, Portion
 from labkit.labs.enrolment import Enrolment
@@ -75,7 +75,7 @@ class ChunkedLab(Lab):
     def _share_files(self) -> None:
         """Count on all engines to leave their spools where the lab looks into them."""
         self._salvage.finds_spools = True
-        self._cutter.target_s = SEEN_TARGET_S
+        self._cutter.span = SEEN
 
     def _limits(self, timeout: float | None, chunk: int | None) -> tuple[float | None, int | None]:
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)

@@ -10,24 +10,39 @@ engines end together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 __all__ = [
     "MAX_CHUNKS",
     "MOST_POINTS",
     "PROBE_S",
-    "SEEN_TARGET_S",
-    "TARGET_S",
+    "SEEN",
+    "UNSEEN",
     "Pace",
+    "Span",
     "cut",
     "fixed",
     "next_probe",
 ]
 
-#: Work that a chunk holds at most, in seconds.
-TARGET_S = 0.5
 
-#: The same where outcomes are seen while it runs. More would be slow to follow costs that drift.
-SEEN_TARGET_S = 2.0
+class Span(NamedTuple):
+    """Work that a chunk holds at most, in seconds."""
+
+    usual_s: float
+    """As a rule."""
+    longest_s: float
+    """In a long sweep, far from its end: engines that join it shall find chunks enough."""
+
+
+#: Where what is finished is seen when its chunk has come back.
+UNSEEN = Span(0.5, 0.5)
+
+#: Where it is seen while the chunk runs. More would be slow to follow costs that drift.
+SEEN = Span(2.0, 4.0)
+
+#: A chunk longer than usual holds this part, at most, of what each engine has before it.
+_LONG_SHARE = 1 / 12
 
 #: Work that a chunk holds at least, if there is as much: some ten times what a message costs.
 LEAST_S = 0.03
@@ -85,9 +100,7 @@ def fixed(points: int, size: int) -> Iterator[int]:
         yield min(size, points - start)
 
 
-def cut(
-    points: int, engines: int, seconds_a_point: float, target_s: float = TARGET_S
-) -> Iterator[int]:
+def cut(points: int, engines: int, seconds_a_point: float, span: Span = UNSEEN) -> Iterator[int]:
     """Yield the sizes of the chunks into which points are cut.
 
     Parameters
@@ -98,8 +111,8 @@ def cut(
         How many work on them.
     seconds_a_point : float
         Estimated cost of one, in seconds.
-    target_s : float
-        Work that a chunk holds at most, in seconds.
+    span : Span
+        How much work a chunk holds at most.
 
     Examples
     --------
@@ -108,14 +121,19 @@ def cut(
     >>> list(cut(100_000, 2, 1e-4))
     [5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, ...]
     """
-    cost = max(seconds_a_point, 1e-7)
-    most = max(1, min(int(target_s / cost), MOST_POINTS), -(-points // MAX_CHUNKS))
-    least = max(1, min(int(LEAST_S / cost), most))
+    cost, engines = max(seconds_a_point, 1e-7), max(engines, 1)
+    usual, longest = (_most(points, limit_s, cost) for limit_s in span)
+    least = max(1, min(int(LEAST_S / cost), usual))
     left = points
     while left > 0:
-        size = min(max(left // (2 * max(engines, 1)), least), most, left)
+        most = min(max(usual, int(_LONG_SHARE * left / engines)), longest)
+        size = min(max(left // (2 * engines), least), most, left)
         yield size
         left -= size
+
+
+def _most(points: int, limit_s: float, cost: float) -> int:
+    return max(1, min(int(limit_s / cost), MOST_POINTS), -(-points // MAX_CHUNKS))
 
 
 class Pace:
@@ -125,8 +143,8 @@ class Pace:
     ----------
     planned_s : float
         The cost that chunks were cut for, in seconds.
-    target_s : float
-        Work that a chunk holds at most, in seconds.
+    span : Span
+        How much work a chunk holds at most.
 
     Examples
     --------
@@ -138,13 +156,13 @@ class Pace:
     True
     """
 
-    def __init__(self, planned_s: float, target_s: float = TARGET_S) -> None:
+    def __init__(self, planned_s: float, span: Span = UNSEEN) -> None:
         self.planned_s = self.seen_s = planned_s
-        self.target_s = target_s
+        self.span = span
 
     def note(self, seconds: float, points: int) -> None:
         """Take in what a chunk took: the longer, the more it tells."""
-        weight = min(max(seconds / self.target_s, _LEAST_WEIGHT), 1.0)
+        weight = min(max(seconds / self.span.usual_s, _LEAST_WEIGHT), 1.0)
         self.seen_s += weight * (seconds / max(points, 1) - self.seen_s)
 
     def is_off(self, sizes: Sequence[int], engines: int) -> bool:
@@ -161,7 +179,7 @@ class Pace:
             return False
         left_s, longest_s = sum(sizes) * self.seen_s, max(sizes) * self.seen_s
         if self.seen_s > _SLOWER * self.planned_s and max(sizes) > 1:
-            return longest_s > max(4 * LEAST_S, min(2 * self.target_s, left_s / (2 * engines)))
+            return longest_s > max(4 * LEAST_S, min(2 * self.span.usual_s, left_s / (2 * engines)))
         is_quicker = self.seen_s * _QUICKER < self.planned_s
         many = len(sizes) > 16 * engines
         return is_quicker and many and left_s < len(sizes) * LEAST_S

@@ -32,12 +32,12 @@ class Cutter:
 
     Attributes
     ----------
-    target_s : float
-        Work that a chunk holds at most, in seconds.
+    span : chunking.Span
+        How much work a chunk holds at most.
     """
 
     def __init__(self) -> None:
-        self.target_s = chunking.TARGET_S
+        self.span = chunking.UNSEEN
         self._paces: dict[str, chunking.Pace] = {}
         self._taken_back: list[Chunk] = []
 
@@ -70,9 +70,9 @@ class Cutter:
             yield from _pieces(whole, chunking.fixed(len(whole.points), size))
             return
         position, cost_s = _probe(whole, width, send, prepare)
-        self._paces[whole.sweep] = chunking.Pace(cost_s, self.target_s)
+        self._paces[whole.sweep] = chunking.Pace(cost_s, self.span)
         left = len(whole.points) - position
-        yield from _pieces(whole, chunking.cut(left, width(), cost_s, self.target_s), position)
+        yield from _pieces(whole, chunking.cut(left, width(), cost_s, self.span), position)
 
     def note(self, chunk: Chunk, seconds: float) -> None:
         """Take in what a chunk took."""
@@ -99,7 +99,7 @@ class Cutter:
         yield from (chunk for chunk in taken_back if chunk.sweep not in self._paces)  # fixed
         for whole in _joined([chunk for chunk in taken_back if chunk.sweep in self._paces]):
             pace = self._paces[whole.sweep]
-            sizes = chunking.cut(len(whole.points), width(), pace.seen_s, pace.target_s)
+            sizes = chunking.cut(len(whole.points), width(), pace.seen_s, pace.span)
             yield from _pieces(whole, sizes)
 
     def forget(self) -> None:

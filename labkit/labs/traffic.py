@@ -18,8 +18,8 @@ from labkit.labs.delivery import ARRIVED
 __all__ = ["GATHER_S", "MOST_BYTES", "Sent", "Traffic"]
 
 #: What arrives one after another is recorded together, so often: each time costs some 10 ms, and
-#: what is finished shall be seen within a second.
-GATHER_S = 0.4
+#: what is finished, and gathered by its engine first, shall be seen within a second.
+GATHER_S = 0.6
 
 #: What is recorded together is in memory: so many points at most,
 _MOST_POINTS = 5_000

@@ -41,6 +41,11 @@ class Ends(labkit.Experiment):
                 os._exit(3)
             elif self.how == "memory":
                 os.kill(os.getpid(), signal.SIGKILL)  # as the system does it
+            elif self.how == "fork":
+                if os.fork() == 0:
+                    time.sleep(3)
+                    os._exit(0)
+                os.kill(os.getpid(), signal.SIGKILL)
             elif self.how == "late":
                 time.sleep(1.2)
             elif self.how == "sleep":
@@ -78,6 +83,21 @@ def test_a_point_that_ends_its_process_is_told_and_what_was_finished_is_kept(how
     assert (answer.stop.why, answer.stop.how, answer.stop.point) == ("died", said, 1)
     assert [job for job, _ in runs_in(answer.records)] == ["sweep-0"]
     assert answer_to("not").stop is None, "there is a new hand"
+
+
+@pytest.mark.parametrize("can_be_told", [True, False])
+def test_the_end_of_a_hand_is_noticed_though_its_child_holds_the_connection(
+    can_be_told, monkeypatch
+):
+    hand = sys.modules["labkit.engine.hand"]
+    if can_be_told:
+        monkeypatch.setattr(hand, "_LOOK_S", 1e4)
+    else:
+        monkeypatch.setattr(hand, "_sentinel", lambda process: None)
+    _hand(os.getpid()).end()
+    assert (answer := answer_to("fork")).stop.how == "died, signal 9"
+    assert answer.stop.point == 1
+    _hand(os.getpid()).end()
 
 
 def test_what_was_finished_a_second_ago_is_in_the_answer():

@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 import labkit
 from labkit.labs import chunking
 
+spans = st.sampled_from([chunking.UNSEEN, chunking.SEEN])
 
-@given(st.integers(0, 200_000), st.integers(1, 64), st.floats(0, 1e4))
-def test_a_cut_covers_all_points_within_the_bounds(points, engines, cost):
-    sizes = list(chunking.cut(points, engines, cost))
+
+@given(st.integers(0, 200_000), st.integers(1, 64), st.floats(0, 1e4), spans)
+def test_a_cut_covers_all_points_within_the_bounds(points, engines, cost, span):
+    sizes = list(chunking.cut(points, engines, cost, span))
     assert sum(sizes) == points
     assert all(size > 0 for size in sizes)
     assert len(sizes) <= 1.1 * chunking.MAX_CHUNKS
     if points and points <= chunking.MAX_CHUNKS:
-        assert max(sizes) * cost <= chunking.TARGET_S * 1.001 or max(sizes) == 1
+        assert max(sizes) * cost <= span.longest_s * 1.001 or max(sizes) == 1
     if points <= chunking.MAX_CHUNKS * chunking.MOST_POINTS:
         assert max(sizes, default=0) <= chunking.MOST_POINTS
 
@@ -33,9 +35,9 @@ def test_probes_grow_until_one_has_told_enough(cost):
     assert sizes[-1] * cost >= 0.02 or sizes[-1] >= chunking.MOST_POINTS
 
 
-@given(st.integers(1, 100_000), st.integers(1, 16), st.floats(1e-6, 1))
-def test_chunks_grow_smaller_towards_the_end(points, engines, cost):
-    sizes = list(chunking.cut(points, engines, cost))
+@given(st.integers(1, 100_000), st.integers(1, 16), st.floats(1e-6, 1), spans)
+def test_chunks_grow_smaller_towards_the_end(points, engines, cost, span):
+    sizes = list(chunking.cut(points, engines, cost, span))
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -45,6 +47,21 @@ def test_points_that_take_long_travel_alone():
 
 def test_each_engine_gets_several_chunks():
     assert len(list(chunking.cut(100_000, 8, 1e-3))) > 4 * 8
+
+
+@given(st.integers(1, 100_000), st.integers(1, 16), st.floats(1e-3, 0.1))
+def test_longer_ones_leave_each_engine_many(points, engines, cost):
+    left = points
+    for size in chunking.cut(points, engines, cost, chunking.SEEN):
+        is_long = size * cost > chunking.SEEN.usual_s
+        assert not is_long or size <= left / engines / 12
+        left -= size
+
+
+def test_a_long_sweep_has_longer_ones():
+    sizes = list(chunking.cut(10_000, 2, 0.1, chunking.SEEN))
+    assert sizes[0] * 0.1 == chunking.SEEN.longest_s
+    assert chunking.SEEN.usual_s in [size * 0.1 for size in sizes]
 
 
 def test_there_are_never_too_many():
