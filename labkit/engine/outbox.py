@@ -22,13 +22,13 @@ __all__ = ["Outbox", "survives"]
 
 #: So long are outcomes gathered while points are quick: to write each costs more than to run it.
 #: When a point ends the process, those run again that were gathered.
-FLUSH_S = 0.2
+FLUSH_S = 0.25
 
-#: They wait no longer in memory while a point is slow,
-WRITE_S = 0.2
+#: They wait no longer in memory while a point is slow.
+WRITE_S = 0.3
 
-#: and no longer for the disk to hold them.
-SYNC_S = 0.4
+#: As often at most, the disk is made to hold what is written.
+SYNC_S = 0.3
 
 
 class Outbox:
@@ -82,11 +82,15 @@ class Outbox:
 
     def _keep_writing(self) -> None:
         """Write what waits while a slow point runs, and have the disk hold it; no point waits."""
-        synced = time.monotonic()
-        while not self._ended.wait(WRITE_S):
-            with self._lock:
-                self._flush()
-                out = self._spool
+        pause_s, synced = WRITE_S, time.monotonic()
+        while not self._ended.wait(pause_s):
+            # what a point has written meanwhile need not be written here
+            pause_s = self._flushed + WRITE_S - time.monotonic()
+            if pause_s <= 0:
+                pause_s = WRITE_S
+                with self._lock:
+                    self._flush()
+            out = self._spool
             if out is not None and time.monotonic() - synced >= SYNC_S:
                 self._sync(out)
                 synced = time.monotonic()
@@ -94,7 +98,7 @@ class Outbox:
     def _sync(self, out: spool.Spool) -> None:
         try:
             out.sync()
-        except OSError:
+        except (OSError, ValueError):  # it may have been closed meanwhile
             with self._lock:
                 if out is self._spool:
                     self._do_without(out)

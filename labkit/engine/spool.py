@@ -24,11 +24,11 @@ __all__ = [
     "chunk_of",
     "find",
     "leftovers",
+    "length_of",
     "path_of",
     "portion",
     "read",
     "running",
-    "unfinished",
 ]
 
 _MAGIC = b"labkit2\0"
@@ -108,11 +108,6 @@ def leftovers(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.spool"), *folder.glob(f"*.spool{_RUNNING}")])
 
 
-def unfinished(folder: Path) -> dict[str, Path]:
-    """Return the spools that are being written, by the chunks whose they are."""
-    return {chunk_of(path): path for path in folder.glob(f"*.spool{_RUNNING}")}
-
-
 def chunk_of(path: Path) -> str:
     """Return the chunk whose spool this is."""
     return path.name.partition(".")[0]
@@ -157,10 +152,15 @@ def portion(path: Path, start: int, most_bytes: int) -> tuple[list[bytes], int]:
     place = begin = max(start, _HEADER.size)
     for record in read(path, begin):
         records.append(record)
-        place += _RECORD.size + len(record)
+        place += length_of(record)
         if place - begin >= most_bytes:
             break
     return records, place
+
+
+def length_of(record: bytes) -> int:
+    """Return how much of a spool a record takes, in bytes."""
+    return _RECORD.size + len(record)
 
 
 class Running(NamedTuple):

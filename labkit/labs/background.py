@@ -45,8 +45,8 @@ class Background:
 
 
 def _run(reference: weakref.ref[ChunkedLab], ended: threading.Event) -> None:
-    said = ""
-    while not ended.wait(_LOOK_S):
+    said, pause_s = "", _LOOK_S
+    while not ended.wait(pause_s):
         lab = reference()
         if lab is None:
             return
@@ -58,4 +58,6 @@ def _run(reference: weakref.ref[ChunkedLab], ended: threading.Event) -> None:
             if str(e) != said:
                 logger.warning("outcomes that have arrived are not recorded yet: %s", e)
             said = str(e)
+        # no later than it is time; where that has passed, somebody else takes what has arrived
+        pause_s = min(lab.rest_s() or _LOOK_S, _LOOK_S)
         del lab

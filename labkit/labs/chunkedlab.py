@@ -212,7 +212,8 @@ class ChunkedLab(Lab):
     def _take(self, timeout_s: float) -> Runs:
         """Record what has arrived, waiting for the first so long; return it."""
         with self._taking:
-            runs = self._record(self._traffic.arrivals(time.monotonic() + min(timeout_s, GATHER_S)))
+            deadline = time.monotonic() + min(timeout_s, self.rest_s())
+            runs = self._record(self._traffic.arrivals(deadline))
             for chunk in self._cutter.cut_again(self._width):
                 self._send_again(chunk)
             if not self._traffic:
@@ -230,6 +231,10 @@ class ChunkedLab(Lab):
             self._ingested.add(count(runs), _failures(runs))
         finally:
             self._taking.release()
+
+    def rest_s(self) -> float:
+        """Return in how many seconds to look at the latest for what has not arrived by itself."""
+        return self._early.rest_s() if self._probe is not None else GATHER_S
 
     def _portions(self) -> list[Portion]:
         return self._early.portions(self._probe.parent) if self._probe is not None else []

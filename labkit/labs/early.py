@@ -32,8 +32,6 @@ class Portion(NamedTuple):
 class Early:
     """Looks into the spools of chunks that run, from time to time.
 
-    One that is there for the first time is left: most chunks have come back before the next look.
-
     Parameters
     ----------
     traffic : Traffic
@@ -48,7 +46,13 @@ class Early:
 
     def is_due(self) -> bool:
         """Test whether it is time for another look."""
-        return bool(self._traffic) and time.monotonic() >= self._looked_at + GATHER_S
+        return bool(self._traffic) and self.rest_s() == 0
+
+    def rest_s(self) -> float:
+        """Return in how many seconds it is time for another look, if chunks are under way then."""
+        if not self._traffic:
+            return GATHER_S
+        return max(self._looked_at + GATHER_S - time.monotonic(), 0.0)
 
     def portions(self, folder: Path) -> list[Portion]:
         """Return what has come into the spools in a folder since the last look.
@@ -58,13 +62,12 @@ class Early:
         if not self.is_due():
             return []
         self._looked_at = time.monotonic()
-        running = spool.unfinished(folder)
-        before = self._known
-        self._known = {name: before.get(name, 0.0) for name in running}
+        paths = {spool.chunk_of(path): path for path in spool.leftovers(folder)}
+        self._known = {name: self._known.get(name, 0.0) for name in paths}
         found: list[Portion] = []
         left_bytes = MOST_BYTES
-        for sent in self._waiting(before):
-            portion = _portion(sent, running[sent.chunk.name], left_bytes)
+        for sent in self._waiting():
+            portion = _portion(sent, paths[sent.chunk.name], left_bytes)
             self._known[sent.chunk.name] = self._looked_at
             if portion is not None:
                 found.append(portion)
@@ -73,9 +76,9 @@ class Early:
                 break
         return found
 
-    def _waiting(self, before: dict[str, float]) -> Iterator[Sent]:
+    def _waiting(self) -> Iterator[Sent]:
         """Yield the chunks that have not come back, those first that were not read for longest."""
-        for name in sorted(self._known.keys() & before, key=self._known.__getitem__):
+        for name in sorted(self._known, key=self._known.__getitem__):
             sent = self._traffic.named(name)
             if sent is not None and not sent.future.done():
                 yield sent
@@ -85,9 +88,11 @@ def _portion(sent: Sent, path: Path, most_bytes: int) -> Portion | None:
     try:
         records, read_to = spool.portion(path, sent.read_to, most_bytes)
     except OSError:
-        # it has just come back; or the disk fails, which whoever needs the spool will tell
+        # it has just gone; or the disk fails, which whoever needs the spool will tell
         return None
     runs = list(sent.fresh(batches_in(records)))
-    # one that is complete is about to come back by itself
-    is_part = 0 < count(runs) < len(sent.chunk.points) - sent.recorded
-    return Portion(sent, runs, read_to) if is_part else None
+    if records and count(runs) == len(sent.chunk.points) - sent.recorded:
+        # a chunk that is complete is about to come back by itself, and shall bring something
+        read_to -= spool.length_of(records.pop())
+        runs = list(sent.fresh(batches_in(records)))
+    return Portion(sent, runs, read_to) if runs else None

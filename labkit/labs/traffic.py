@@ -19,7 +19,7 @@ __all__ = ["GATHER_S", "MOST_BYTES", "Sent", "Traffic"]
 
 #: What arrives one after another is recorded together, so often: each time costs some 10 ms, and
 #: what is finished, and gathered by its engine first, shall be seen within a second.
-GATHER_S = 0.6
+GATHER_S = 0.5
 
 #: What is recorded together is in memory: so many points at most,
 _MOST_POINTS = 5_000

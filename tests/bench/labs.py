@@ -26,6 +26,7 @@ from tests.bench.experiments import Nothing
 from tests.bench.farms import folder
 from tests.bench.million import million
 from tests.bench.points import points
+from tests.bench.seeing import seeing
 from tests.bench.waiting import waiting
 
 
@@ -117,6 +118,7 @@ TABLES: dict[str, Callable[[], None]] = {
     "arrays": arrays,
     "million": million,
     "wait": waiting,
+    "seen": seeing,
 }
 
 

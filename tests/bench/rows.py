@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-GATHER_S = 0.6
+GATHER_S = 0.5
 """What arrives one after another is written together, so often: labkit does the same."""
 
 SWEEP = "b267e7d162604321"

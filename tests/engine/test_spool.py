@@ -57,7 +57,7 @@ def test_zeros_in_the_place_of_a_record_end_the_file(tmp_path):
 
 def test_a_spool_is_read_in_portions_while_it_is_written(tmp_path):
     written = spool.Spool(tmp_path, "c")
-    (path,) = spool.unfinished(tmp_path).values()
+    (path,) = spool.leftovers(tmp_path)
     assert spool.portion(path, 0, 10**6) == ([], spool.portion(path, 0, 1)[1])
     for record in (b"first", b"second", b"third"):
         written.append(record)
@@ -68,7 +68,7 @@ def test_a_spool_is_read_in_portions_while_it_is_written(tmp_path):
     written.append(b"fourth")
     assert spool.portion(path, place, 10**6)[0] == [b"fourth"]
     written.finish()
-    assert spool.unfinished(tmp_path) == {}
+    assert not path.exists()
     assert spool.portion(path, place, 10**6)[0] == [b"fourth"], "it has another name now"
 
 

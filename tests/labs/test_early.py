@@ -120,7 +120,7 @@ def running(tmp_path):
         traffic.add(chunk, Future())
         spools.append((next(s for s in traffic if s.chunk is chunk), Spool(tmp_path, chunk.name)))
     early = Early(traffic)
-    assert early.portions(tmp_path) == [], "they are there for the first time"
+    assert early.portions(tmp_path) == [], "nothing is finished"
     yield early, spools
     for _, written in spools:
         written.discard()
@@ -157,10 +157,17 @@ def test_each_look_goes_on_where_the_last_one_has_ended(running, tmp_path, monke
     assert look(early, tmp_path) == {}
 
 
-def test_what_is_complete_is_left_to_come_back(running, tmp_path):
-    early, [(one, first), _] = running
+def test_of_what_is_complete_the_last_is_left_to_come_back(running, tmp_path):
+    early, [(one, first), (two, second)] = running
     for index in range(POINTS):
         finish(one, first, index)
+    assert look(early, tmp_path) == {"chunk0": [*range(POINTS - 1)]}
+    assert look(early, tmp_path) == {}
+    assert one.recorded == POINTS - 1
+    for index in range(POINTS - 1):
+        finish(two, second, index)
+    assert look(early, tmp_path) == {f"chunk{POINTS}": [*range(POINTS, 2 * POINTS - 1)]}
+    finish(two, second, POINTS - 1)
     assert look(early, tmp_path) == {}
 
 
