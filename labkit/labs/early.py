@@ -46,7 +46,7 @@ class Early:
 
     def is_due(self) -> bool:
         """Test whether it is time for another look."""
-        return bool(self._traffic) and self.rest_s() == 0
+        return self.rest_s() == 0
 
     def rest_s(self) -> float:
         """Return in how many seconds it is time for another look, if chunks are under way then."""

@@ -201,7 +201,7 @@ class Traffic:
         try:
             self._gather(names, deadline)
         except queue.Empty:
-            pass
+            pass  # the time is over
         except BaseException:
             # a Ctrl-C, say
             for name in names:
