@@ -16,7 +16,6 @@ import numpy
 import pytest
 
 from .observation import Raised, plain
-from .sides import LostByEpycError
 
 
 @runtime_checkable
@@ -38,10 +37,7 @@ def on_both(program: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(program)
     def test(**fixtures: Any) -> None:
-        try:
-            expected = run_on(epyc, program, fixtures)
-        except LostByEpycError:
-            expected = run_on(epyc, program, fixtures)
+        expected = run_on(epyc, program, fixtures)
         actual = run_on(importlib.import_module("labkit"), program, fixtures)
         compare(expected, actual)
 

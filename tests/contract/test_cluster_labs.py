@@ -8,7 +8,7 @@ from .both import on_both
 from .experiments import adding, failing_at, slow, waiting
 from .observation import NOTHING_RAISED, outcomes, raised
 
-pytestmark = pytest.mark.usefixtures("quick_waiting")
+pytestmark = pytest.mark.usefixtures("tame_epyc")
 
 
 def until(condition, seconds=60):

@@ -282,7 +282,7 @@ def test_a_parallel_lab_takes_no_design(labkit):
     assert on(labkit, program) == [3, [11, 22, 33]]
 
 
-def test_a_cluster_lab_ignores_its_design(labkit, cluster, quick_waiting):
+def test_a_cluster_lab_ignores_its_design(labkit, cluster, tame_epyc):
     def program(epyc):
         lab = epyc.ClusterLab(profile_dir=str(cluster), design=epyc.PointwiseDesign())
         seen = pointwise(epyc, lab)
