@@ -234,7 +234,9 @@ class ChunkedLab(Lab):
 
     def rest_s(self) -> float:
         """Return in how many seconds to look at the latest for what has not arrived by itself."""
-        return self._early.rest_s() if self._probe is not None else GATHER_S
+        if self._probe is None:
+            return GATHER_S
+        return 0.0 if self._traffic.has_missed() else self._early.rest_s()
 
     def _portions(self) -> list[Portion]:
         return self._early.portions(self._probe.parent) if self._probe is not None else []

@@ -74,6 +74,7 @@ class Early:
                 left_bytes -= portion.read_to - sent.read_to
             if left_bytes <= 0:
                 break
+        self._traffic.note_look()
         return found
 
     def _waiting(self) -> Iterator[Sent]:

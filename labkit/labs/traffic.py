@@ -115,6 +115,7 @@ class Traffic:
         # names of chunks; an empty one wakes whoever waits
         self._arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._recorded_at = 0.0
+        self._has_missed = False
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -195,8 +196,17 @@ class Traffic:
         """Note that what was taken is recorded: what arrives now may wait a moment."""
         self._recorded_at = time.monotonic()
 
+    def note_look(self) -> None:
+        """Note that the spools were read of all that had not come back."""
+        self._has_missed = self.has_arrivals()
+
+    def has_missed(self) -> bool:
+        """Test whether something came back just before the last look, and after the gathering."""
+        return self._has_missed
+
     def _gathered(self, deadline: float) -> list[str]:
         """Wait for the first, and for more until it is time to record."""
+        self._has_missed = False
         names: list[str] = []
         try:
             self._gather(names, deadline)

@@ -185,6 +185,18 @@ def test_a_look_takes_not_more_than_is_recorded_together(running, tmp_path, monk
     ), "in turn"
 
 
+def test_what_comes_back_between_gathering_and_look_is_taken_at_once(lab, experiment, monkeypatch):
+    lab._end_background()
+    (experiment.folder / "go").touch()
+    until(lambda: lab._traffic.has_arrivals() and lab._early.is_due())
+    assert lab._early.portions(lab._probe.parent) == [], "it has come back"
+    monkeypatch.setattr("labkit.labs.early.GATHER_S", 60.0)
+    assert lab.rest_s() == 0.0
+    lab._take(60.0)
+    assert lab.notebook().numberOfResults() == POINTS
+    assert lab.rest_s() > 50.0
+
+
 def test_a_look_that_fails_loses_nothing_that_has_arrived(lab, experiment, monkeypatch):
     def fail(self, folder):
         raise KeyboardInterrupt
