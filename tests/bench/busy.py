@@ -1,12 +1,11 @@
 """How busy a lab keeps its engines.
 
-A point takes an amount of processor time, and spins until it has had it (``time.thread_time``),
-because engines, controller and lab share the processors here: with a point that watches the
-clock on the wall, or sleeps, what the controller and the lab take from the engines would pass
-for work. So the busy share is work / (engines x wall time), and all that is not work counts
-against it. Beside it stand two other shares: of the run times that the notebook has, in which
-a point that had to wait for a processor counts as busy; and of as many plain processes that
-need no lab, which is what the machine had to give.
+An engine is busy while it runs a point; how long each took, the notebook says. But engines,
+controller and lab share the processors here, and a point that has to wait for one takes longer.
+So a point takes an amount of processor time, and spins until it has had it
+(``time.thread_time``): of that, too, the share of what the engines could have done is printed,
+as *work*. It cannot be larger than that of as many plain processes which need no lab, and are
+measured before and after: that is what the machine had to give.
 """
 
 from __future__ import annotations
@@ -35,15 +34,17 @@ class Load(NamedTuple):
 
     title: str
     seconds: Sequence[float]
-    wanted: float
+    wanted_busy: float | None = None
     """The least busy share."""
+    wanted_over: float | None = None
+    """How much longer than the ideal schedule it may take."""
 
 
 class Shares(NamedTuple):
     """Of what the engines could have done in the time."""
 
+    busy: float
     work: float
-    recorded: float
     plain: float
 
 
@@ -55,22 +56,23 @@ def loads() -> list[Load]:
         Load("20,000 points of 1 ms", [1e-3] * 20_000, 0.70),
         Load("2,000 points of 10 ms", [1e-2] * 2_000, 0.95),
         Load("1,000 points of 100 ms", [1e-1] * 1_000, 0.99),
-        Load("2,000 points of 0.3 to 300 ms, log-uniform", mix.tolist(), 1 / 1.05),
+        Load("2,000 points of 0.3 to 300 ms, log-uniform", mix.tolist(), wanted_over=0.05),
     ]
 
 
 def busy() -> None:
     """Print the table."""
     print(f"\nbusy share of {ENGINES} engines (median of {COUNT} rounds); over: longer than ideal")
-    print(f"{'':<46}{'busy':>9}{'wanted':>9}{'over':>9}{'wanted':>9}{'recorded':>10}{'plain':>9}")
+    heads = ("busy", "wanted", "work", "plain", "work/plain", "over", "wanted")
+    print(f"{'':<43}" + "".join(f"{head:>11}" for head in heads))
     for load in loads():
         found = [measure(load.seconds) for _ in range(COUNT)]
-        work, recorded, plain = (statistics.median(share) for share in zip(*found, strict=True))
-        print(
-            f"{load.title:<46}{work:>9.1%}{load.wanted:>9.1%}{1 / work - 1:>9.1%}"
-            f"{1 / load.wanted - 1:>9.1%}{recorded:>10.1%}{plain:>9.1%}",
-            flush=True,
-        )
+        busy, work, plain = (statistics.median(share) for share in zip(*found, strict=True))
+        ratio = statistics.median(shares.work / shares.plain for shares in found)
+        over = 1 / work - 1
+        row = (busy, load.wanted_busy, work, plain, ratio, over, load.wanted_over)
+        cells = ("" if share is None else f"{share:.1%}" for share in row)
+        print(f"{load.title:<43}" + "".join(f"{cell:>11}" for cell in cells), flush=True)
 
 
 def measure(seconds: Sequence[float]) -> Shares:
@@ -82,11 +84,15 @@ def measure(seconds: Sequence[float]) -> Shares:
         ) as lab,
     ):
         _run(lab, "warm-up", [1e-3] * 100)
+        before = plain()
         wall = _run(lab, "measured", seconds)
+        after = plain()
         times = lab.notebook().current().dataframe()[labkit.Experiment.ELAPSED_TIME]
         assert len(times) == len(seconds)
         capacity = ENGINES * wall
-        return Shares(sum(seconds) / capacity, float(times.sum()) / capacity, plain())
+        return Shares(
+            float(times.sum()) / capacity, sum(seconds) / capacity, statistics.mean((before, after))
+        )
 
 
 def _run(lab: labkit.ClusterLab, tag: str, seconds: Sequence[float]) -> float:
