@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
 import pickle
 import shutil
@@ -166,10 +165,10 @@ class _Watch:
         self._order = order
 
     def look(self) -> None:
-        limit_s = self._order.timeout_s or math.inf
+        limit_s = self._order.timeout_s
         path = spool.find(self.folder, self._order.name)
         running = spool.running(path) if path is not None else None
-        if running is not None and time.monotonic() - running.since > limit_s:
+        if running and limit_s and time.monotonic() - running.since > limit_s:
             raise _TimeIsOverError(f"{limit_s:g} s")
 
     def answer(self, stop: Stop, *, is_shared: bool) -> Answer:
@@ -289,7 +288,7 @@ def _sentinel(process: int) -> int | None:
         return None
     try:
         return os.pidfd_open(process)
-    except OSError:  # Linux before 5.3, or a sandbox
+    except (AttributeError, OSError):  # Python built on, or run by, Linux before 5.3; a sandbox
         return None
 
 

@@ -68,8 +68,14 @@ class Outbox:
 
     def begin(self, index: int) -> None:
         """Note that the point of this index in the chunk runs now."""
-        if self._spool is not None:
-            self._spool.begin(index)
+        out = self._spool
+        if out is not None:
+            try:
+                out.begin(index)
+            except (TypeError, ValueError):
+                # no buffer any more: the writer has just given it up
+                if out is self._spool:
+                    raise
 
     def add(self, index: int, run: Run) -> None:
         """Take a run. What is no plain value is written at once: the next point may change it."""
@@ -146,8 +152,8 @@ class Outbox:
 
     def _do_without(self, out: spool.Spool) -> None:
         self._records = out.records()
-        out.discard()
         self._spool = None
+        out.discard()
 
     def answer(self, seconds: float) -> Answer:
         """Return what the lab is told at the end; complete the spool, or remove it."""

@@ -43,7 +43,7 @@ class Ends(labkit.Experiment):
                 os.kill(os.getpid(), signal.SIGKILL)  # as the system does it
             elif self.how == "fork":
                 if os.fork() == 0:
-                    time.sleep(3)
+                    time.sleep(60)
                     os._exit(0)
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.how == "late":
@@ -85,6 +85,15 @@ def test_a_point_that_ends_its_process_is_told_and_what_was_finished_is_kept(how
     assert answer_to("not").stop is None, "there is a new hand"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such call")
+def test_a_python_that_cannot_be_told_of_an_end_runs_points(monkeypatch):
+    _hand(os.getpid()).end()
+    monkeypatch.delattr(os, "pidfd_open")
+    assert answer_to("not").stop is None
+    assert answer_to("memory").stop.how == "died, signal 9"
+    _hand(os.getpid()).end()
+
+
 @pytest.mark.parametrize("can_be_told", [True, False])
 def test_the_end_of_a_hand_is_noticed_though_its_child_holds_the_connection(
     can_be_told, monkeypatch
@@ -95,7 +104,9 @@ def test_the_end_of_a_hand_is_noticed_though_its_child_holds_the_connection(
     else:
         monkeypatch.setattr(hand, "_sentinel", lambda process: None)
     _hand(os.getpid()).end()
+    began = time.monotonic()
     assert (answer := answer_to("fork")).stop.how == "died, signal 9"
+    assert time.monotonic() - began < 30, "before the child ends"
     assert answer.stop.point == 1
     _hand(os.getpid()).end()
 
@@ -151,6 +162,27 @@ def test_a_full_disk_under_the_spool_costs_no_outcome(tmp_path, monkeypatch):
     assert len(list(runs_in(answer.records))) == 3
     assert answer.spooled is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_point_begins_while_its_spool_is_given_up(tmp_path, monkeypatch):
+    from labkit.engine import outbox, spool
+
+    begin, discard = spool.Spool.begin, spool.Spool.discard
+
+    def given_up_before(out, index):
+        monkeypatch.setattr(spool.Spool, "begin", begin)
+        box._do_without(out)
+        out.begin(index)
+
+    def begun_after(out):
+        discard(out)
+        box.begin(1)
+
+    monkeypatch.setattr(spool.Spool, "begin", given_up_before)
+    monkeypatch.setattr(spool.Spool, "discard", begun_after)
+    box = outbox.Outbox(tmp_path, Chunk("c", "s", 0, b"", {}, []), {}, is_shared=True)
+    box.begin(0)
+    assert box.answer(0.0).spooled is None
 
 
 def test_what_ends_the_hand_while_it_loads_is_said():
