@@ -78,7 +78,7 @@ def _above_zero(_: click.Context, __: click.Parameter, seconds: float | None) ->
     "--chunk",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Give an engine so many points at a time.  [default: about half a second of work]",
+    help="Give an engine so many points at a time.  [default: by what the points cost]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.pass_context

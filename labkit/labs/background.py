@@ -58,6 +58,6 @@ def _run(reference: weakref.ref[ChunkedLab], ended: threading.Event) -> None:
             if str(e) != said:
                 logger.warning("outcomes that have arrived are not recorded yet: %s", e)
             said = str(e)
-        # no later than it is time; where that has passed, somebody else takes what has arrived
+        # no later than it is time; where that has passed, somebody else may be taking it
         pause_s = min(lab.rest_s() or _LOOK_S, _LOOK_S)
         del lab

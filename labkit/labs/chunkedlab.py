@@ -212,7 +212,9 @@ class ChunkedLab(Lab):
     def _take(self, timeout_s: float) -> Runs:
         """Record what has arrived, waiting for the first so long; return it."""
         with self._taking:
-            deadline = time.monotonic() + min(timeout_s, self.rest_s())
+            # what the background has recorded meanwhile may have been the last to wait for
+            wait_s = 0.0 if self._ingested else min(timeout_s, self.rest_s())
+            deadline = time.monotonic() + wait_s
             runs = self._record(self._traffic.arrivals(deadline))
             for chunk in self._cutter.cut_again(self._width):
                 self._send_again(chunk)

@@ -19,7 +19,7 @@ __all__ = ["Early", "Portion"]
 
 
 class Portion(NamedTuple):
-    """Some of what a chunk gives, while others of its points are running."""
+    """Some of what a chunk gives, before its answer has come back."""
 
     sent: Sent
     """The chunk."""
@@ -30,7 +30,7 @@ class Portion(NamedTuple):
 
 
 class Early:
-    """Looks into the spools of chunks that run, from time to time.
+    """Looks into the spools of chunks that have not come back, from time to time.
 
     Parameters
     ----------

@@ -73,6 +73,9 @@ class Tally:
     def __init__(self) -> None:
         self._done, self._failed = 0, 0
 
+    def __bool__(self) -> bool:
+        return self._done > 0
+
     def add(self, done: int, failed: int = 0) -> None:
         """Count points that are done, failed ones included."""
         self._done, self._failed = self._done + done, self._failed + failed

@@ -197,11 +197,11 @@ class Traffic:
         self._recorded_at = time.monotonic()
 
     def note_look(self) -> None:
-        """Note that the spools were read of all that had not come back."""
+        """Note that the spools were read of what had not come back."""
         self._has_missed = self.has_arrivals()
 
     def has_missed(self) -> bool:
-        """Test whether something came back just before the last look, and after the gathering."""
+        """Test whether the last look may have left out what had come back after the gathering."""
         return self._has_missed
 
     def _gathered(self, deadline: float) -> list[str]:

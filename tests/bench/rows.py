@@ -147,7 +147,7 @@ class Store:
         self._c.close()
 
     def add(self, records: Iterable[Record]) -> None:
-        """Take what has arrived; it is on disk within 0.4 s of arrivals."""
+        """Take what has arrived; it is on disk within half a second of arrivals."""
         self._fresh.extend(records)
         if time.monotonic() - self._written > GATHER_S:
             self.flush()

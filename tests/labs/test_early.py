@@ -197,6 +197,18 @@ def test_what_comes_back_between_gathering_and_look_is_taken_at_once(lab, experi
     assert lab.rest_s() > 50.0
 
 
+def test_a_wait_ends_when_the_background_records_the_last_meanwhile(lab, experiment, monkeypatch):
+    lab._end_background()
+    (experiment.folder / "go").touch()
+    until(lab._traffic.has_arrivals)
+    monkeypatch.setattr("labkit.labs.early.GATHER_S", 60.0)
+    until(lambda: lab.ingest() or not lab._traffic)
+    began = time.monotonic()
+    lab._take(60.0)
+    assert time.monotonic() - began < 30
+    assert lab.wait()
+
+
 def test_a_look_that_fails_loses_nothing_that_has_arrived(lab, experiment, monkeypatch):
     def fail(self, folder):
         raise KeyboardInterrupt
