@@ -67,10 +67,13 @@ def busy() -> None:
     print(f"{'':<43}" + "".join(f"{head:>11}" for head in heads))
     for load in loads():
         found = [measure(load.seconds) for _ in range(COUNT)]
-        busy, work, plain = (statistics.median(share) for share in zip(*found, strict=True))
+        middle = Shares(*map(statistics.median, zip(*found, strict=True)))
         ratio = statistics.median(shares.work / shares.plain for shares in found)
-        over = 1 / work - 1
-        row = (busy, load.wanted_busy, work, plain, ratio, over, load.wanted_over)
+        over = 1 / middle.work - 1
+        row = (
+            *(middle.busy, load.wanted_busy, middle.work, middle.plain),
+            *(ratio, over, load.wanted_over),
+        )
         cells = ("" if share is None else f"{share:.1%}" for share in row)
         print(f"{load.title:<43}" + "".join(f"{cell:>11}" for cell in cells), flush=True)
 

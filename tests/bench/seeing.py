@@ -31,30 +31,38 @@ LOADS = {
 class Reader:
     """Reads the end of each point from a notebook's file, as soon as it is there."""
 
-    def __init__(self, path: Path, table: str) -> None:
+    def __init__(self, path: Path, table: str, count: int) -> None:
         self.late_s: list[float] = []
-        self._query = f'SELECT rowid, epyc_experiment_end_time FROM "{table}" WHERE rowid > ?'
+        self._query = (
+            f'SELECT rowid, epyc_experiment_end_time FROM "{table}" WHERE rowid > ? ORDER BY rowid'
+        )
         self._path = path
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._read)
+        self._count = count
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         last = 0
         with contextlib.closing(sqlite3.connect(self._path)) as c:
-            while not self._ended.wait(LOOK_S):
+            while len(self.late_s) < self._count:
+                time.sleep(LOOK_S)
                 # the columns come with the first row
-                with contextlib.suppress(sqlite3.OperationalError):
+                with (
+                    contextlib.nullcontext()
+                    if last
+                    else contextlib.suppress(sqlite3.OperationalError)
+                ):
                     rows = c.execute(self._query, [last]).fetchall()
                     now = time.time()
                     for rowid, end in rows:
                         self.late_s.append(now - datetime.fromisoformat(end).timestamp())
                         last = rowid
 
-    def end(self) -> None:
-        """Stop reading."""
-        self._ended.set()
-        self._thread.join()
+    def await_all(self) -> list[float]:
+        """Wait until it has seen all; return how long after its end each point, in seconds."""
+        self._thread.join(60)
+        assert len(self.late_s) == self._count
+        return self.late_s
 
 
 def seeing() -> None:
@@ -79,11 +87,8 @@ def seeing() -> None:
 
 def _late(lab: labkit.ClusterLab, here: Path, tag: str, seconds: list[float]) -> list[float]:
     lab.notebook().addResultSet(tag)
-    reader = Reader(here / "nb.db", tag)
+    reader = Reader(here / "nb.db", tag, len(seconds))
     lab["n"], lab["seconds"] = range(len(seconds)), seconds
     lab.runExperiment(Spin())
     assert lab.wait()
-    time.sleep(2 * LOOK_S)
-    reader.end()
-    assert len(reader.late_s) == len(seconds)
-    return reader.late_s
+    return reader.await_all()
