@@ -51,7 +51,7 @@ dev: $(VENV)/.installed-dev ## install what tests, linters and documentation nee
 
 .PHONY: test
 test: dev tools lint docs ## everything that has to hold: lint, documentation, tests
-	@$(VENV)/bin/python -m pytest --numprocesses=4 --dist=loadgroup
+	@$(VENV)/bin/python -m pytest --numprocesses=3 --dist=loadgroup
 
 .PHONY: lint
 lint: dev ## check style and types

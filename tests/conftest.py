@@ -31,9 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
 #: many others of their kind. So ``make test`` runs those of a group in one process, one after
 #: another; what only computes runs in others meanwhile. A file goes before its folder.
 GROUPS = {
-    # two that have a testbed each
-    "whole-clusters": ("test_clusters.py", "test_laptop.py"),
-    "machines": ("cluster", "profiles"),
+    "many-machines": ("test_clusters.py",),
+    # that have a testbed of their own
+    "machines": ("cluster", "profiles", "test_laptop.py"),
     "labs": ("labs", "engine"),
     "commands": ("cli", "contract", "test_examples.py", "test_tiled.py"),
 }
