@@ -68,12 +68,10 @@ def busy() -> None:
     for load in loads():
         found = [measure(load.seconds) for _ in range(COUNT)]
         middle = Shares(*map(statistics.median, zip(*found, strict=True)))
-        ratio = statistics.median(shares.work / shares.plain for shares in found)
+        ratio = statistics.median(each.work / each.plain for each in found)
         over = 1 / middle.work - 1
-        row = (
-            *(middle.busy, load.wanted_busy, middle.work, middle.plain),
-            *(ratio, over, load.wanted_over),
-        )
+        shares = (middle.busy, load.wanted_busy, middle.work, middle.plain)
+        row = (*shares, ratio, over, load.wanted_over)
         cells = ("" if share is None else f"{share:.1%}" for share in row)
         print(f"{load.title:<43}" + "".join(f"{cell:>11}" for cell in cells), flush=True)
 

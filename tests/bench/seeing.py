@@ -47,16 +47,16 @@ class Reader:
             while len(self.late_s) < self._count:
                 time.sleep(LOOK_S)
                 # the columns come with the first row
-                with (
-                    contextlib.nullcontext()
-                    if last
-                    else contextlib.suppress(sqlite3.OperationalError)
-                ):
+                try:
                     rows = c.execute(self._query, [last]).fetchall()
-                    now = time.time()
-                    for rowid, end in rows:
-                        self.late_s.append(now - datetime.fromisoformat(end).timestamp())
-                        last = rowid
+                except sqlite3.OperationalError:
+                    if last:
+                        raise
+                    continue
+                now = time.time()
+                for rowid, end in rows:
+                    self.late_s.append(now - datetime.fromisoformat(end).timestamp())
+                    last = rowid
 
     def await_all(self) -> list[float]:
         """Wait until it has seen all; return how long after its end each point, in seconds."""
